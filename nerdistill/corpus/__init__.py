@@ -1,0 +1,1 @@
+"""Labelled and unlabelled text: reading, cleaning, splitting, batching."""

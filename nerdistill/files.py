@@ -1,0 +1,76 @@
+"""Writing so that a kill at any moment leaves either the old state or the new one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+DONE = "done.json"
+"""Name of the marker that is written last into a finished folder."""
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file beside its place, flush it to disk and rename it there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside.write_bytes(content.encode() if isinstance(content, str) else content)
+    _sync(beside)
+    beside.replace(path)
+    _sync(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, indented, with a newline at the end."""
+    write_atomic(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON from UTF-8."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def folder_beside(path: Path, done: dict[str, Any]) -> Iterator[Path]:
+    """Fill a new folder that takes its place only when the block ends without an error.
+
+    Args:
+        path: Where the folder will be; what is there already is replaced.
+        done: Content of the marker file `DONE`, written last.
+
+    Yields:
+        The folder to fill, on the same file system.
+    """
+    beside = path.with_name(f".{path.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    yield beside
+    write_json(beside / DONE, done)
+    for file in beside.rglob("*"):
+        if file.is_file():
+            _sync(file)
+    if path.exists():
+        shutil.rmtree(path)
+    beside.replace(path)
+    _sync(path.parent)
+
+
+def finished(path: Path, **expected: Any) -> bool:
+    """Whether a folder is complete and its marker holds these values."""
+    marker = path / DONE
+    if not marker.is_file():
+        return False
+    found = read_json(marker)
+    return all(found.get(key) == value for key, value in expected.items())

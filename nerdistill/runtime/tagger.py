@@ -1,0 +1,211 @@
+"""The tagger: words or text in, entities out. Needs numpy, onnxruntime and tokenizers, nothing that trains."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from nerdistill.errors import BundleError
+from nerdistill.labels import LabelScheme
+from nerdistill.records import Entity, WordSpan
+from nerdistill.runtime.bundle import TOKENIZER, Bundle, Variant, bundle_from_bytes, open_bundle
+from nerdistill.runtime.decode import Floats, decode_tags, log_softmax, spans_of_tags
+from nerdistill.text.collate import Arrays, Rows, collate_pieces, collate_words
+from nerdistill.text.encoder import WordTable
+from nerdistill.text.splitter import split
+from nerdistill.text.windows import windows
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+BATCH_BUDGET = 8192
+"""Padded words (or pieces) in one call of the network: large enough to fill a core, small enough to stay in its cache."""
+
+
+class Tagger:
+    """A student ready to tag.
+
+    Args:
+        bundle: An opened bundle; `Tagger.load` opens one from a folder.
+        threads: Threads of the network; None takes every core this process may use. Give workers that share a machine cores / workers.
+
+    Raises:
+        BundleError: The tokenizer or the network cannot be read.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        self.bundle = bundle
+        self.info = bundle.info
+        self.scheme = LabelScheme(bundle.info.types)
+        self.threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
+        self._table = _word_table(bundle)
+        self._session = _session(bundle, self.threads)
+        self._collate = _collator(bundle, self._table)
+
+    @classmethod
+    def load(cls, path: str | Path, variant: Variant | None = None, threads: int | None = None) -> Tagger:
+        """Open a bundle folder.
+
+        Args:
+            path: The folder that ``nerdistill run`` or ``nerdistill distill`` wrote.
+            variant: ``fp32`` or ``int8``; None takes the bundle's own choice.
+            threads: As in the constructor.
+
+        Raises:
+            BundleError: There is no sound bundle at that path.
+        """
+        return cls(open_bundle(Path(path), variant), threads)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Entity types that it can find."""
+        return self.info.types
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Languages that it was trained for."""
+        return self.info.languages
+
+    def __call__(self, text: str) -> list[Entity]:
+        """The entities of one text of any length, in order."""
+        return next(self.pipe([text]))
+
+    def pipe(self, texts: Iterable[str], batch_size: int = 1000) -> Iterator[list[Entity]]:
+        """The entities of each text, in order, for a stream that need not fit in memory.
+
+        Args:
+            texts: Texts of any length.
+            batch_size: Texts read ahead, so that those of like length share a call of the network.
+        """
+        stream = iter(texts)
+        while batch := list(islice(stream, batch_size)):
+            offsets = [split(text) for text in batch]
+            words = [[text[start:stop] for start, stop in spans] for text, spans in zip(batch, offsets, strict=True)]
+            for text, spans, found in zip(batch, offsets, self.tag_words(words), strict=True):
+                yield [_entity(text, spans, span) for span in found]
+
+    def tag_words(self, sentences: Sequence[Sequence[str]]) -> list[list[WordSpan]]:
+        """The entities of texts that are split into words already, such as spaCy's or CoNLL's.
+
+        Args:
+            sentences: One sequence of words for each text; may be empty, may be longer than a window.
+
+        Returns:
+            One list of spans for each text, in order, not overlapping.
+        """
+        scores, offsets = self.log_probabilities(sentences)
+        return spans_of_tags(decode_tags(scores, offsets, self.scheme), scores, offsets, self.scheme)
+
+    def log_probabilities(self, sentences: Sequence[Sequence[str]]) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """What the network says of each word, before a valid sequence is chosen.
+
+        Returns:
+            ``[N, K]`` log-probabilities of the tags of all words laid end to end, and ``[S + 1]`` offsets of the sentences in them.
+        """
+        self._table.make_room()
+        offsets = np.concatenate([[0], np.cumsum([len(words) for words in sentences])]).astype(np.int64)
+        rows = self._table.rows([word for words in sentences for word in words])
+        logits = np.zeros((len(rows), len(self.scheme.tags)), dtype=np.float32)
+        jobs = self._jobs(rows, offsets)
+        for batch in _batches(jobs):
+            outputs = self._run([rows[job.start : job.stop] for job in batch])
+            for job, output in zip(batch, outputs, strict=True):
+                logits[job.keep_start : job.keep_stop] = output[job.keep_start - job.start : job.keep_stop - job.start]
+        return log_softmax(logits), offsets
+
+    def _jobs(self, rows: Rows, offsets: npt.NDArray[np.int64]) -> list[_Job]:
+        costs = np.ones(len(rows), dtype=np.int64) if self.info.inputs == "words" else self._table.lengths[rows].astype(np.int64)
+        total = np.concatenate([[0], np.cumsum(costs)])
+        jobs: list[_Job] = []
+        for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+            cost = int(total[stop] - total[start])
+            if cost > self.info.window:
+                for part in windows(costs[start:stop], self.info.window, self.info.overlap):
+                    a, b = start + part.start, start + part.stop
+                    jobs.append(_Job(a, b, start + part.keep_start, start + part.keep_stop, int(total[b] - total[a])))
+            elif stop > start:
+                jobs.append(_Job(start, stop, start, stop, cost))
+        return jobs
+
+    def _run(self, rows: Sequence[Rows]) -> Floats:
+        """Logits ``[B, W, K]`` of some windows."""
+        logits: Floats = self._session.run(["logits"], dict(self._collate(rows)))[0]
+        return logits
+
+    def to_bytes(self) -> bytes:
+        """The whole tagger as bytes, weights included."""
+        return self.bundle.to_bytes()
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, threads: int | None = None) -> Tagger:
+        """The inverse of `to_bytes`; raises `BundleError` on anything else."""
+        return cls(bundle_from_bytes(raw), threads)
+
+    def __reduce__(self) -> tuple[Callable[[bytes], Tagger], tuple[bytes]]:
+        """Pickle as bytes; the copy makes its own session, so it may go to a worker process."""
+        return Tagger.from_bytes, (self.to_bytes(),)
+
+
+class _Job:
+    """A window of words ``start:stop`` in the flat array, of which ``keep_start:keep_stop`` are used."""
+
+    __slots__ = ("cost", "keep_start", "keep_stop", "start", "stop")
+
+    def __init__(self, start: int, stop: int, keep_start: int, keep_stop: int, cost: int) -> None:
+        self.start, self.stop, self.keep_start, self.keep_stop, self.cost = start, stop, keep_start, keep_stop, cost
+
+
+def _batches(jobs: list[_Job]) -> Iterator[list[_Job]]:
+    """Jobs of like length together, each batch within `BATCH_BUDGET` after padding."""
+    batch: list[_Job] = []
+    for job in sorted(jobs, key=lambda job: job.cost):
+        if batch and (len(batch) + 1) * job.cost > BATCH_BUDGET:
+            yield batch
+            batch = []
+        batch.append(job)
+    if batch:
+        yield batch
+
+
+def _entity(text: str, offsets: list[tuple[int, int]], span: WordSpan) -> Entity:
+    start, stop = offsets[span.start][0], offsets[span.stop - 1][1]
+    return Entity(start, stop, text[start:stop], span.label, span.score)
+
+
+def _word_table(bundle: Bundle) -> WordTable:
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_str(bundle.files[TOKENIZER].decode())
+    except Exception as error:  # the library raises bare Exception
+        raise BundleError(f"{TOKENIZER}: not readable ({error})") from error
+    return WordTable(tokenizer, bundle.info.unk_id, bundle.info.pad_id, bundle.info.max_pieces)
+
+
+def _session(bundle: Bundle, threads: int) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(bundle.network, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exception classes are not public
+        raise BundleError(f"{bundle.info.name}: the {bundle.variant} network cannot be opened ({error})") from error
+
+
+def _collator(bundle: Bundle, table: WordTable) -> Callable[[Sequence[Rows]], Arrays]:
+    bos, eos = bundle.info.bos_id, bundle.info.eos_id
+    if bundle.info.inputs == "words":
+        return lambda rows: collate_words(rows, table)
+    if bos is None or eos is None:
+        raise BundleError(f"{bundle.info.name}: a network over pieces needs bos_id and eos_id in bundle.json")
+    return lambda rows: collate_pieces(rows, table, bos, eos)

@@ -1,0 +1,1 @@
+"""Students: small networks, one file each."""

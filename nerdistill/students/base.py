@@ -1,0 +1,121 @@
+"""What every student is, and how one is added.
+
+A student is one file in this folder: an options model, a `torch.nn.Module` that follows `Student`, and one line that registers both.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from nerdistill.registry import Registry
+
+if TYPE_CHECKING:
+    import onnx
+
+
+class Options(BaseModel):
+    """Base of the options of a part: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    """What a teacher or student says of a batch.
+
+    Attributes:
+        logits: ``[B, W, K]``.
+        hidden: States of each word, input side first, each ``[B, W, H]``; a student's last one is what its head reads.
+    """
+
+    logits: Tensor
+    hidden: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class ParamGroup:
+    """A named part of a student's weights that is frozen or trained as one."""
+
+    name: str
+    module: nn.Module
+
+
+class Student(nn.Module, ABC):
+    """A network that tags words.
+
+    Attributes:
+        inputs: ``words`` if it takes what `nerdistill.text.collate.collate_words` makes, ``pieces`` for `collate_pieces`.
+        state_width: Width of the last state in `ModelOutput.hidden`.
+    """
+
+    inputs: ClassVar[Literal["words", "pieces"]]
+    state_width: int
+
+    @abstractmethod
+    def forward(self, batch: Mapping[str, Tensor]) -> ModelOutput:
+        """Tag a batch; ``lengths`` ``[B]`` says how many of W words are real. Padding never changes the result of real words."""
+
+    @abstractmethod
+    def groups(self) -> tuple[ParamGroup, ...]:
+        """All weights, each in one group, from the head down to the embeddings: the order of gradual unfreezing."""
+
+    @abstractmethod
+    def to_onnx(self) -> onnx.ModelProto:
+        """The network for serving: the arrays of the collate function in, ``logits`` ``[B, W, K]`` out, no dropout."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a student must fit.
+
+    Attributes:
+        n_pieces: Size of its vocabulary; piece 0 is padding, piece 1 unknown.
+        n_tags: K.
+    """
+
+    n_pieces: int
+    n_tags: int
+
+
+@dataclass(frozen=True)
+class StudentKind:
+    """A registered student: its options, how to build it, and what to call it.
+
+    Attributes:
+        options: Options model.
+        build: From options, shape and an initial embedding table ``[n_pieces, width]`` (None: random).
+        embedding_width: The width that the table must have.
+        summary: One line for listings.
+    """
+
+    options: type[Options]
+    build: Callable[[Any, Shape, Tensor | None], Student]
+    embedding_width: Callable[[Any], int]
+    summary: str
+
+
+STUDENTS: Registry[StudentKind] = Registry("student", "nerdistill.students")
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of weights, embeddings included."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def build_student(kind: str, options: Mapping[str, Any], shape: Shape, embeddings: Tensor | None, seed: int) -> Student:
+    """Build a registered student with weights that depend on nothing but the arguments.
+
+    Raises:
+        ConfigError: There is no such kind.
+    """
+    part = STUDENTS.get(kind)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return part.build(part.options.model_validate(dict(options)), shape, embeddings)

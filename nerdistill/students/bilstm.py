@@ -1,0 +1,155 @@
+"""The BiLSTM student of XtremeDistil (Mukherjee and Awadallah, ACL 2020, section 3): embedding, one BiLSTM, projection, linear head.
+
+Deviations from the paper:
+
+- Pieces are pooled to words before the LSTM (their mean). The paper runs over pieces with a technical tag for continuations. Words make
+  sequences shorter, hence training and tagging faster, and every position carries a tag.
+- The projection's width is free; the paper's is the teacher's, 768. The head sits on the projection, as in the published code; the
+  paper's formulas put it on the BiLSTM.
+- Dropout is applied to embeddings, LSTM output and projection; there is no recurrent dropout inside the LSTM.
+- Padding is never read, in either direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from nerdistill.students.base import STUDENTS, ModelOutput, Options, ParamGroup, Shape, Student, StudentKind
+from nerdistill.students.parts.onnx_graph import Graph
+from nerdistill.students.parts.pooling import PAD, PieceEmbedding
+
+if TYPE_CHECKING:
+    import onnx
+
+
+class BiLSTMOptions(Options):
+    """Shape of the BiLSTM student.
+
+    Attributes:
+        embedding_width: Columns of the piece table; most of the parameters.
+        hidden_width: LSTM units per direction; most of the time.
+        projection_width: Width of the layer between LSTM and head.
+        dropout: Probability, in three places.
+    """
+
+    embedding_width: int = Field(default=64, ge=1, le=4096)
+    hidden_width: int = Field(default=160, ge=1, le=4096)
+    projection_width: int = Field(default=128, ge=1, le=4096)
+    dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
+
+
+class BiLSTM(Student):
+    """See the module's docstring.
+
+    Args:
+        options: Its shape.
+        shape: What it must fit.
+        embeddings: Initial table ``[n_pieces, embedding_width]``, or None.
+    """
+
+    inputs: ClassVar[Literal["words", "pieces"]] = "words"
+
+    def __init__(self, options: BiLSTMOptions, shape: Shape, embeddings: Tensor | None) -> None:
+        super().__init__()
+        self.embeddings = PieceEmbedding(shape.n_pieces, options.embedding_width, embeddings)
+        self.lstm = nn.LSTM(options.embedding_width, options.hidden_width, batch_first=True, bidirectional=True)
+        self.projection = nn.Linear(2 * options.hidden_width, options.projection_width)
+        self.head = nn.Linear(options.projection_width, shape.n_tags)
+        self.dropout = nn.Dropout(options.dropout)
+        self.activation = nn.GELU(approximate="tanh")
+        self.state_width = options.projection_width
+        _initialise(self.lstm)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> ModelOutput:
+        """Tag a batch of `collate_words` arrays."""
+        words = self.embeddings(batch["word_pieces"])[batch["word_index"]]
+        context = self.dropout(self._read(self.dropout(words), batch["lengths"]))
+        state = self.activation(self.projection(context))
+        return ModelOutput(self.head(self.dropout(state)), (words, context, state))
+
+    def _read(self, words: Tensor, lengths: Tensor) -> Tensor:
+        n_words = words.shape[1]
+        if bool((lengths == n_words).all()):
+            context: Tensor = self.lstm(words)[0]
+            return context
+        packed = pack_padded_sequence(words, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=n_words)[0]
+
+    def groups(self) -> tuple[ParamGroup, ...]:
+        """Head, projection, BiLSTM, embeddings: the paper's order of unfreezing."""
+        return (
+            ParamGroup("head", self.head),
+            ParamGroup("projection", self.projection),
+            ParamGroup("bilstm", self.lstm),
+            ParamGroup("embeddings", self.embeddings),
+        )
+
+    def to_onnx(self) -> onnx.ModelProto:
+        """The graph, written node by node: the LSTM operator is given the lengths, so padding is never read."""
+        graph = Graph()
+        table = graph.weight("embeddings", self.embeddings.table.weight)
+        graph.node("Gather", [table, "word_pieces"], "piece_vectors")
+        graph.node("ReduceSum", ["piece_vectors", graph.weight("axis_1", np.array([1]))], "word_sums", keepdims=0)
+        graph.node("Equal", ["word_pieces", graph.weight("pad", np.array(PAD))], "is_pad")
+        graph.node("Not", ["is_pad"], "is_piece")
+        graph.node("Cast", ["is_piece"], "piece_ones", to=1)
+        graph.node("ReduceSum", ["piece_ones", "axis_1"], "raw_counts", keepdims=1)
+        graph.node("Max", ["raw_counts", graph.weight("one", np.array(1.0, np.float32))], "counts")
+        graph.node("Div", ["word_sums", "counts"], "distinct_words")
+        graph.node("Transpose", ["word_index"], "index_by_time", perm=[1, 0])
+        graph.node("Gather", ["distinct_words", "index_by_time"], "words")
+        graph.node("Cast", ["lengths"], "lengths_32", to=6)
+        lstm = ["words", *(graph.weight(f"lstm_{name}", value) for name, value in _onnx_lstm(self.lstm).items()), "lengths_32"]
+        graph.node("LSTM", lstm, "by_direction", direction="bidirectional", hidden_size=self.lstm.hidden_size)
+        graph.node("Transpose", ["by_direction"], "by_sentence", perm=[2, 0, 1, 3])
+        graph.node("Reshape", ["by_sentence", graph.weight("joined", np.array([0, 0, 2 * self.lstm.hidden_size]))], "context")
+        graph.node("MatMul", ["context", graph.weight("projection_w", self.projection.weight.T)], "projected")
+        graph.node("Add", ["projected", graph.weight("projection_b", self.projection.bias)], "biased")
+        graph.node("Gelu", ["biased"], "state", approximate="tanh")
+        graph.node("MatMul", ["state", graph.weight("head_w", self.head.weight.T)], "scores")
+        graph.node("Add", ["scores", graph.weight("head_b", self.head.bias)], "logits")
+        inputs = {"word_pieces": ("U", "P"), "word_index": ("B", "W"), "lengths": ("B",)}
+        return graph.model(inputs, "logits", ("B", "W", self.head.out_features))
+
+
+def _initialise(lstm: nn.LSTM) -> None:
+    """Glorot for inputs, orthogonal for recurrence, forget gate open: the defaults of the paper's framework."""
+    for name, weight in lstm.named_parameters():
+        if "weight_ih" in name:
+            nn.init.xavier_uniform_(weight)
+        elif "weight_hh" in name:
+            for gate in weight.chunk(4):
+                nn.init.orthogonal_(gate)
+        else:
+            nn.init.zeros_(weight)
+            if "bias_ih" in name:
+                with torch.no_grad():
+                    weight.chunk(4)[1].fill_(1.0)
+
+
+def _onnx_lstm(lstm: nn.LSTM) -> dict[str, Tensor]:
+    """Weights ``W R B`` of the ONNX operator, whose gates stand in the order input, output, forget, cell."""
+
+    def reorder(weight: Tensor) -> Tensor:
+        gate_in, gate_forget, gate_cell, gate_out = weight.detach().chunk(4)
+        return torch.cat([gate_in, gate_out, gate_forget, gate_cell])
+
+    weights = dict(lstm.named_parameters())
+    sides = ("l0", "l0_reverse")
+    return {
+        "w": torch.stack([reorder(weights[f"weight_ih_{side}"]) for side in sides]),
+        "r": torch.stack([reorder(weights[f"weight_hh_{side}"]) for side in sides]),
+        "b": torch.stack([torch.cat([reorder(weights[f"bias_{kind}_{side}"]) for kind in ("ih", "hh")]) for side in sides]),
+    }
+
+
+STUDENTS.register("bilstm")(
+    StudentKind(BiLSTMOptions, BiLSTM, lambda options: options.embedding_width, "word-pooled BiLSTM with projection (XtremeDistil)")
+)

@@ -1,0 +1,117 @@
+"""The student's vocabulary: the teacher's pieces that its languages use, cut to a budget.
+
+A multilingual model is mostly its embedding table, so this is where compression starts. A Unigram or WordPiece tokenizer that keeps
+only some pieces cuts rare words into smaller ones instead of losing them. Signals are stored per word, so student and teacher need not
+share pieces.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from nerdistill.errors import ConfigError
+
+PAD_PIECE, UNK_PIECE = "<pad>", "<unk>"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A tokenizer cut to fewer pieces.
+
+    Attributes:
+        tokenizer: Piece 0 is padding, piece 1 unknown; it adds no special tokens.
+        teacher_ids: For each piece, its id in the teacher's table.
+    """
+
+    tokenizer: Tokenizer
+    teacher_ids: tuple[int, ...]
+
+
+def count_pieces(tokenizer: Tokenizer, words: Counter[str]) -> Counter[int]:
+    """How often each piece id occurs in text.
+
+    Args:
+        tokenizer: The teacher's.
+        words: Words with their frequencies.
+    """
+    counts: Counter[int] = Counter()
+    keys = list(words)
+    for word, encoding in zip(keys, tokenizer.encode_batch_fast(keys, add_special_tokens=False), strict=True):
+        for piece in encoding.ids:
+            counts[piece] += words[word]
+    return counts
+
+
+def prune(tokenizer: Tokenizer, unk_id: int, pad_id: int, words: Counter[str], budget: int) -> Vocabulary:
+    """Keep the pieces that matter for some text.
+
+    Kept are, in this order until the budget is full: single characters of the text, the pieces it uses by frequency, then unused pieces
+    that are made of its characters, the teacher's most probable first. The last group costs size but no training: its rows come from
+    the teacher, and words that the text happens not to contain are cut as the teacher cuts them.
+
+    Args:
+        tokenizer: The teacher's; its model must be Unigram or WordPiece.
+        unk_id: The teacher's unknown piece.
+        pad_id: The teacher's padding piece.
+        words: Words of the text with their frequencies.
+        budget: Pieces to keep, two technical ones included.
+
+    Raises:
+        ConfigError: The tokenizer is of another kind, or the characters alone exceed the budget.
+    """
+    spec = json.loads(tokenizer.to_str())
+    pieces, scores = _pieces(spec)
+    special = {token["id"] for token in spec["added_tokens"]} | {unk_id, pad_id}
+    counts = count_pieces(tokenizer, words)
+    characters = {character for word in words for character in tokenizer_characters(tokenizer, word)}
+    singles = [i for i, piece in enumerate(pieces) if i not in special and len(_bare(piece)) <= 1 and set(_bare(piece)) <= characters]
+    if len(singles) + 2 > budget:
+        raise ConfigError(f"student.pieces = {budget}: the text alone has {len(singles)} single-character pieces; allow more pieces")
+    used = [piece for piece, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if piece not in special]
+    unused = sorted((i for i in range(len(pieces)) if i not in counts and i not in special and set(_bare(pieces[i])) <= characters),
+                    key=lambda i: (-scores[i], i))  # fmt: skip
+    kept = sorted(_first([*singles, *used, *unused], budget - 2))
+    return Vocabulary(_rebuild(spec, pieces, scores, kept), (pad_id, unk_id, *kept))
+
+
+def tokenizer_characters(tokenizer: Tokenizer, word: str) -> str:
+    """The characters of a word as the tokenizer sees them."""
+    return tokenizer.normalizer.normalize_str(word) if tokenizer.normalizer is not None else word
+
+
+def _first(items: Iterable[int], n: int) -> list[int]:
+    return list(dict.fromkeys(items))[:n]
+
+
+def _bare(piece: str) -> str:
+    return piece.removeprefix("##").removeprefix("▁")
+
+
+def _pieces(spec: dict[str, Any]) -> tuple[list[str], list[float]]:
+    model = spec["model"]
+    if model["type"] == "Unigram":
+        return [piece for piece, _ in model["vocab"]], [score for _, score in model["vocab"]]
+    if model["type"] == "WordPiece":
+        by_id = sorted(model["vocab"].items(), key=lambda item: item[1])
+        return [piece for piece, _ in by_id], [-float(number) for _, number in by_id]
+    raise ConfigError(f"the teacher's tokenizer is of kind {model['type']}; vocabularies are cut for Unigram and WordPiece only")
+
+
+def _rebuild(spec: dict[str, Any], pieces: list[str], scores: list[float], kept: list[int]) -> Tokenizer:
+    model = dict(spec["model"])
+    if model["type"] == "Unigram":
+        floor = min(scores) - 10.0
+        model["vocab"] = [[PAD_PIECE, floor], [UNK_PIECE, floor], *([pieces[i], scores[i]] for i in kept)]
+        model["unk_id"] = 1
+    else:
+        names = [PAD_PIECE, UNK_PIECE, *(pieces[i] for i in kept)]
+        model["vocab"] = {name: number for number, name in enumerate(names)}
+        model["unk_token"] = UNK_PIECE
+    cut = {**spec, "model": model, "added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+    return Tokenizer.from_str(json.dumps(cut))

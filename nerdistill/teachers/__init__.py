@@ -1,0 +1,1 @@
+"""Teachers: loading, fine-tuning, and what they say of unlabelled text."""

@@ -1,0 +1,1 @@
+"""Raw text to the arrays that models take; shared by training and serving."""

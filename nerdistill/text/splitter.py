@@ -1,0 +1,43 @@
+"""Raw text to words: one rule for every language, the same in training and in serving.
+
+A word is a run of letters, marks and digits; every other visible character stands alone (an emoji sequence counts as one). Scripts written without spaces (Han, kana,
+Thai, Lao, Khmer, Burmese) are split into characters with their combining marks, so that an entity can begin and end anywhere.
+Apostrophes follow three rules that hold across languages: elided articles keep theirs (``l'|Italie``, ``dell'|arte``); after a
+capitalised word a lower-case ending is a suffix (``Ankara|'da``, ``Obama|'s``); elsewhere it is inside the word (``O'Brien``,
+``don't``). Hyphens, dots and commas between letters or digits stay inside (``Jean-Luc``, ``U.S.A``, ``3.14``).
+"""
+
+from __future__ import annotations
+
+import regex
+
+NAME = "unicode-1"
+"""Written into every bundle; changes when the rule changes."""
+
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_CORE = rf"[[\p{{L}}\p{{M}}\p{{N}}_\u200c\u200d]--[{_UNSPACED}]]"
+_ELIDED = (
+    "(?:l|d|j|m|n|s|t|c|qu|jusqu|lorsqu|puisqu|quoiqu|quelqu|presqu|dell|nell|all|dall|sull|coll|un|quest|quell|bell|sant|tutt|anch|com|"
+    "dov|gl|degl|nessun|qualcun)['’]"
+)
+_WORD = regex.compile(
+    rf"""
+      (?<!{_CORE})(?i:{_ELIDED})(?={_CORE})
+    | ['’](?:\p{{Ll}}+)(?<=\p{{L}}['’]\p{{Ll}}+)(?!{_CORE})
+    | \p{{Lu}}{_CORE}*+(?=['’]\p{{Latin}})(?=['’]\p{{Ll}}+(?!{_CORE}))
+    | {_CORE}+(?:[-.,·'’‑:@]{_CORE}+)*
+    | [{_UNSPACED}][\p{{M}}]*
+    | (?!\s)\X
+    """,
+    regex.VERBOSE | regex.VERSION1,
+)
+
+
+def split(text: str) -> list[tuple[int, int]]:
+    """The words of a text as (start, stop) character offsets, in order; white space belongs to none."""
+    return [match.span() for match in _WORD.finditer(text)]
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text as strings."""
+    return _WORD.findall(text)
