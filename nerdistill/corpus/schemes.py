@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 from typing import Literal, get_args
 
 from nerdistill.errors import ConfigError, DataError
@@ -20,8 +21,8 @@ _ALIASES: dict[str, Scheme] = {**{name: name for name in get_args(Scheme)}, "bio
 _TAG = re.compile(r"([BIESLU])-(\S+)")
 _CONTINUES = "IEL"
 _CLOSES = "ESLU"
-_PREFIX_FIRST = re.compile(r"([BIESLU])\s*[-_:/.|–—]\s*(\S+)", re.IGNORECASE)
-_PREFIX_LAST = re.compile(r"(\S+?)\s*[-_:/.|–—]\s*([BIESLU])", re.IGNORECASE)
+_PREFIX_FIRST = re.compile(r"([A-Z])\s*[-_:/.|\u2013\u2014]\s*(\S*)", re.IGNORECASE)
+_PREFIX_LAST = re.compile(r"(\S+?)\s*[-_:/.|\u2013\u2014]\s*([BIESLU])", re.IGNORECASE)
 
 
 def scheme_of(name: str) -> Scheme:
@@ -38,7 +39,7 @@ def scheme_of(name: str) -> Scheme:
 
 def is_tag(text: str) -> bool:
     """Whether a text has the form of a tag in one of the schemes."""
-    return text == OUTSIDE or _TAG.fullmatch(text) is not None
+    return _parts(text) is not None
 
 
 def parse_tag(tag: str, where: str, known: Collection[str] = ()) -> tuple[str, str]:
@@ -52,12 +53,11 @@ def parse_tag(tag: str, where: str, known: Collection[str] = ()) -> tuple[str, s
     Raises:
         DataError: The tag has none of the known forms.
     """
-    if tag == OUTSIDE:
-        return OUTSIDE, ""
-    found = _TAG.fullmatch(tag)
-    if found is None:
-        raise DataError(f"{where}: unknown tag '{tag}', expected O or a form such as B-PER; the closest known form is '{_closest(tag, known)}'")
-    return found[1], found[2]
+    parts = _parts(tag)
+    if parts is None:
+        closest = _closest(tag, known)
+        raise DataError(f"{where}: unknown tag {tag!r}, expected O or a form such as B-PER; the closest known form is {closest!r}")
+    return parts
 
 
 def detect_scheme(sentences: Iterable[Sequence[str]], where: str = "tags") -> Scheme:
@@ -121,7 +121,7 @@ def to_iob2(tags: Sequence[str], scheme: Scheme, where: str = "tags") -> tuple[t
             opened = ""
             continue
         if prefix not in _PREFIXES[scheme]:
-            raise DataError(f"{where}: the tag '{tag}' does not belong to the scheme {scheme}; set scheme = \"auto\" or name the file's scheme")
+            raise DataError(f"{where}: the tag {tag!r} does not belong to the scheme {scheme}; set scheme to the file's own or to auto")
         continues = prefix in _CONTINUES and kind == opened
         repairs += prefix in _CONTINUES and not continues and scheme != "iob1"
         fixed.append(f"{'I' if continues else 'B'}-{kind}")
@@ -129,14 +129,23 @@ def to_iob2(tags: Sequence[str], scheme: Scheme, where: str = "tags") -> tuple[t
     return tuple(fixed), repairs
 
 
+@lru_cache(maxsize=4096)
+def _parts(tag: str) -> tuple[str, str] | None:
+    if tag == OUTSIDE:
+        return OUTSIDE, ""
+    found = _TAG.fullmatch(tag)
+    return (found[1], found[2]) if found else None
+
+
 def _closest(tag: str, known: Collection[str]) -> str:
     text = tag.strip()
+    if text in ("", "-", "_", "0", "o"):
+        return OUTSIDE
     if first := _PREFIX_FIRST.fullmatch(text):
-        guess = f"{first[1].upper()}-{first[2]}"
+        prefix = first[1].upper()
+        guess = f"{prefix if prefix in 'BIESLU' else 'I'}-{first[2] or 'PER'}"
     elif last := _PREFIX_LAST.fullmatch(text):
         guess = f"{last[2].upper()}-{last[1]}"
-    elif text in ("", "-", "_", "0", "o"):
-        return OUTSIDE
     else:
         guess = f"B-{text}"
     for candidate in sorted(known):

@@ -18,6 +18,7 @@ from nerdistill.evaluation.tables import compact, number, percent, quotient
 
 Value = float | None
 Scale = Callable[[float], float]
+Box = tuple[float, float, float, float]
 _FONT = 12.0
 _SHAPES: tuple[tuple[tuple[float, float], ...], ...] = (
     ((0, -1.35), (1.35, 0), (0, 1.35), (-1.35, 0)),
@@ -31,7 +32,7 @@ _SHAPES: tuple[tuple[tuple[float, float], ...], ...] = (
 
 
 class Series(NamedTuple):
-    """A system in a chart: its name, and its look (0 teacher, 1 student, 2 no teacher, 3 to 6 others)."""
+    """A system in a chart, with its look (0 teacher, 1 student, 2 no teacher, 3 to 6 others)."""
 
     name: str
     style: int
@@ -55,7 +56,7 @@ class Stage(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One of the curves above a shared axis of steps: a line of (step, value) for each stage; shares are shown in percent."""
+    """Curves above a shared axis of steps: lines of (step, value), with a break between two; shares are shown in percent."""
 
     title: str
     lines: Sequence[Sequence[tuple[float, float]]]
@@ -64,8 +65,8 @@ class Panel(NamedTuple):
 
 def tag(name: str, *children: str, **attributes: object) -> Markup:
     """An SVG element; what is not markup yet is escaped, and ``text_anchor`` means ``text-anchor``."""
-    texts = ((key.rstrip("_").replace("_", "-"), f"{value:.4g}" if isinstance(value, float) else value) for key, value in attributes.items())
-    pairs = Markup("").join(Markup(' {}="{}"').format(*pair) for pair in texts if pair[1] != "")
+    texts = {key.rstrip("_").replace("_", "-"): f"{value:.4g}" if isinstance(value, float) else value for key, value in attributes.items()}
+    pairs = Markup("").join(Markup(' {}="{}"').format(*pair) for pair in texts.items() if pair[1] != "")
     return Markup("<{0}{1}>{2}</{0}>").format(name, pairs, Markup("").join(children))
 
 
@@ -97,6 +98,11 @@ def fit(text: str, width: float, size: float = _FONT) -> str:
         return text
     end = next((end for end in range(min(len(text), int(width)), 0, -1) if text_width(text[:end] + "…", size) <= width), 0)
     return text[:end] + "…"
+
+
+def _gutter(rows: Iterable[tuple[str, object]], most: float) -> float:
+    """Room for the names of rows."""
+    return min(max((text_width(name) for name, _ in rows), default=0.0), most)
 
 
 def scale(low: float, high: float, start: float, stop: float, log: bool = False) -> Scale:
@@ -154,18 +160,15 @@ def key(style: int) -> Markup:
 
 
 def dumbbell(groups: Sequence[tuple[str, Sequence[Value]]], series: Sequence[Series], width: float = 920) -> Markup:
-    """One line a group (a language) with the F1 of every series on it, and the numbers in columns beside it.
+    """One line a group (a language): the F1 (0 to 1) of every series as markers, and the numbers in columns beside them.
 
-    Args:
-        groups: Name, and one F1 (0 to 1) a series, in the order in which they are drawn.
-        series: The systems; the stretch between the looks 0 and 1 (teacher and student) is drawn strong.
-        width: Width of the drawing in pixels.
+    The stretch between the looks 0 and 1 (teacher and student) is drawn strong. Groups are drawn in the order given.
     """
     known = [value for _, row in groups for value in map(number, row) if value is not None]
     if not known:
         return Markup("")
     step, top, font = (28.0, 34.0, _FONT) if len(groups) <= 24 else (20.0, 34.0, 11.0)
-    left = 14 + min(max(text_width(name, font) for name, _ in groups), 130.0)
+    left = 14 + _gutter(groups, 130.0)
     right = width - 74 * min(len(series), 4) - 14
     marks = share_ticks(known)
     place, bottom = scale(marks[0], marks[-1], left + 8, right - 8), top + step * len(groups)
@@ -181,6 +184,7 @@ def dumbbell(groups: Sequence[tuple[str, Sequence[Value]]], series: Sequence[Ser
 def _dumbbell_line(
     name: str, row: Sequence[Value], series: Sequence[Series], y: float, place: Scale, edges: tuple[float, float]
 ) -> list[Markup]:
+    """The line of one group: name, stretches, markers, figures."""
     found = [(one, value) for one, value in zip(series, map(number, row), strict=True) if value is not None]
     parts = [label(edges[0] - 8, y + 4, name, "name", "end")]
     if found:
@@ -206,11 +210,10 @@ def scatter(points: Sequence[Point], width: float = 920, height: float = 380) ->
     parts += [label(x(mark), height - 30, compact(mark), "axis", "middle") for mark in x_marks]
     parts += [label(48, y(mark) + 4, f"{100 * mark:g}", "axis", "end") for mark in y_marks]
     parts += [label(width - 12, height - 8, "words per second", "axis", "end"), label(16, 14, "mean F1", "axis")]
-    largest = max((number(p.parameters) or 0.0 for p, *_ in known), default=0.0)
-    taken: list[tuple[float, float, float, float]] = []
+    largest = max(number(p.parameters) or 0.0 for p, *_ in known)
     discs = [(p, x(s), y(f), max(5.0, 32 * math.sqrt(quotient(p.parameters, largest) or 0.0))) for p, s, f in known]
     discs.sort(key=lambda disc: -disc[3])
-    taken += [(cx - r, cy - r, cx + r, cy + r) for _, cx, cy, r in discs]
+    taken = [(cx - r, cy - r, cx + r, cy + r) for _, cx, cy, r in discs]
     for p, cx, cy, r in discs:
         note = f"{p.series.name}: {percent(p.f1)} F1, {compact(p.speed)} words/s, {compact(p.parameters)} parameters"
         parts.append(tag("circle", tag("title", note), cx=cx, cy=cy, r=r, class_=f"disc s{p.series.style}"))
@@ -218,27 +221,26 @@ def scatter(points: Sequence[Point], width: float = 920, height: float = 380) ->
     return drawing(width, height, f"F1 against speed for {', '.join(p.series.name for p, *_ in known)}", parts)
 
 
-def _disc_label(
-    point: Point, disc: tuple[float, float, float], taken: list[tuple[float, float, float, float]], width: float, height: float
-) -> list[Markup]:
+def _disc_label(point: Point, disc: tuple[float, float, float], taken: list[Box], width: float, height: float) -> list[Markup]:
     """The name beside its disc, where it covers nothing; none if there is no such place."""
     (cx, cy, r), name = disc, fit(point.series.name, 220)
     size = number(point.parameters)
     text = name if size is None else f"{name}, {compact(size)}"
     wide = text_width(text)
-    sides = [(cx + r + 6, cy + 4), (cx - r - 6 - wide, cy + 4), (cx - wide / 2, cy - r - 8), (cx - wide / 2, cy + r + 16)]
-    for left, base in sides:
+    sides = [("start", cx + r + 6, cy + 4), ("end", cx - r - 6, cy + 4), ("middle", cx, cy - r - 8), ("middle", cx, cy + r + 16)]
+    for anchor, at, base in sides:
+        left = at - wide * {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor]
         box = (left, base - 12, left + wide, base + 4)
         free = all(box[2] <= t[0] or t[2] <= box[0] or box[3] <= t[1] or t[3] <= box[1] for t in taken)
-        if free and left >= 56 and box[2] <= width - 4 and 16 <= box[1] and box[3] <= height - 44:
+        if free and left >= 56 and box[2] <= width - 4 and box[1] >= 16 and box[3] <= height - 44:
             taken.append(box)
-            return [label(left, base, text, f"name t{point.series.style}")]
+            return [label(at, base, text, f"name t{point.series.style}", anchor)]
     return []
 
 
 def stacked(rows: Sequence[tuple[str, Sequence[Value]]], kinds: Sequence[str], width: float = 920) -> Markup:
     """A bar of equal length for each row, split by share; counts stand in the parts that have room, totals at the end."""
-    left, right, step = 14 + min(max((text_width(name) for name, _ in rows), default=0.0), 180.0), width - 84, 26.0 if len(rows) <= 24 else 20.0
+    left, right, step = 14 + _gutter(rows, 180.0), width - 84, 26.0 if len(rows) <= 24 else 20.0
     parts = [label(width - 4, 16, "in all", "axis", "end")]
     parts += [label(scale(0, 1, left, right)(mark / 4), 16, f"{25 * mark} %", "axis", "middle") for mark in range(5)]
     for at, (name, counts) in enumerate(rows):
@@ -247,8 +249,8 @@ def stacked(rows: Sequence[tuple[str, Sequence[Value]]], kinds: Sequence[str], w
         for kind, count in enumerate(values):
             wide = (right - left) * (quotient(count, sum(values)) or 0.0)
             note = tag("title", f"{name}: {kinds[kind]} {count:,.0f}")
-            parts.append(tag("rect", note, x=x, y=y + 3, width=max(wide - 1, 0.0), height=step - 6, class_=f"k{kind}") if wide > 0 else Markup(""))
-            if wide > text_width(f"{count:,.0f}", 11) + 8:
+            parts.append(tag("rect", note, x=x, y=y + 3, width=max(wide - 1, 0.0), height=step - 6, class_=f"k{kind}"))
+            if wide > text_width(f"{count:,.0f}", 11) + 4:
                 parts.append(label(x + wide / 2, y + step / 2 + 4, f"{count:,.0f}", f"on k{kind}", "middle"))
             x += wide
         parts.append(label(width - 4, y + step / 2 + 4, f"{sum(values):,.0f}", "figure", "end"))
@@ -256,15 +258,12 @@ def stacked(rows: Sequence[tuple[str, Sequence[Value]]], kinds: Sequence[str], w
 
 
 def curves(stages: Sequence[Stage], panels: Sequence[Panel], style: int, title: str, width: float = 920) -> Markup:
-    """Panels above one axis of steps, with the stages as bands across all of them.
-
-    A stage's name stands at the top where every name has room; else its number does, wherever it has room.
-    """
+    """Panels above one axis of steps; stages are bands, with their names where all of them have room, else with their numbers."""
     panels, height = [panel for panel in panels if any(panel.lines)], 150.0
     if not stages or not panels:
         return Markup("")
-    x = scale(0, max(stage.stop for stage in stages), 52, width - 14)
-    bottom = 22 + (height + 30) * len(panels)
+    end, bottom = max(stage.stop for stage in stages), 22 + (height + 30) * len(panels)
+    x = scale(0, end, 52, width - 14)
     named = all(text_width(stage.name, 11) + 10 <= x(stage.stop) - x(stage.start) for stage in stages)
     parts = []
     for at, stage in enumerate(stages):
@@ -276,11 +275,8 @@ def curves(stages: Sequence[Stage], panels: Sequence[Panel], style: int, title: 
             parts.append(label((x(stage.start) + x(stage.stop)) / 2, 15, text, "axis", "middle"))
     for at, panel in enumerate(panels):
         parts += _panel(panel, x, (22 + 30 + (height + 30) * at, 22 + (height + 30) * (at + 1) - 8), style, width)
-    end, last = max(stage.stop for stage in stages), -1e9
-    for mark in ticks(0, end, max(2, int(width / 110))):
-        if mark <= end and x(mark) - last > 44:
-            parts.append(label(x(mark), bottom + 18, compact(mark), "axis", "middle"))
-            last = x(mark)
+    marks = [mark for mark in ticks(0, end, max(2, int(width / 110))) if mark <= end]
+    parts += [label(x(mark), bottom + 18, compact(mark), "axis", "middle") for mark in marks]
     return drawing(width, bottom + 26, title, parts)
 
 
@@ -291,13 +287,13 @@ def _panel(panel: Panel, x: Scale, edges: tuple[float, float], style: int, width
     y = scale(marks[0], marks[-1], edges[1], edges[0] + 6, log)
     parts = [rule(52, y(mark), width - 14, y(mark), "grid") for mark in marks]
     parts += [label(44, y(mark) + 4, f"{100 * mark:g}" if panel.share else compact(mark), "axis", "end") for mark in marks]
-    parts.append(label(56, edges[0] - 8, panel.title, "name"))
+    best = max((point for line in panel.lines for point in line), key=lambda point: point[1])
+    parts.append(label(60, edges[0] - 8, f"{panel.title}, best {percent(best[1])}" if panel.share else panel.title, "name"))
     for line in panel.lines:
         points = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in line)
         parts.append(tag("polyline", points=points, class_=f"line s{style}") if len(line) > 1 else Markup(""))
     if panel.share:
-        best = max((point for line in panel.lines for point in line), key=lambda point: point[1])
-        dots = [point for line in panel.lines for point in line] if len(values) <= 80 else [best]
+        dots = [point for line in panel.lines for point in line] if len(values) <= 120 else [best]
         parts += [tag("circle", tag("title", percent(v)), cx=x(s), cy=y(v), r=2.4, class_=f"dot s{style}") for s, v in dots]
         parts.append(tag("circle", tag("title", f"best: {percent(best[1])}"), cx=x(best[0]), cy=y(best[1]), r=5.0, class_=f"ring s{style}"))
     return parts

@@ -7,14 +7,13 @@ scripts and requests by a content security policy.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
-
-import regex
 
 from nerdistill import files
 from nerdistill.errors import MissingExtraError
@@ -24,7 +23,7 @@ from nerdistill.labels import repair, spans_of
 from nerdistill.records import WordSpan
 
 try:
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment
 
     from nerdistill.evaluation import charts
 except ModuleNotFoundError as error:
@@ -34,8 +33,9 @@ Events = Sequence[Mapping[str, Any]]
 _STYLES = {"teacher": 0, "student": 1, "no_teacher": 2}
 _RUNS = {"student": "Student", "no_teacher": "Student without a teacher", "teacher": "Teacher"}
 _KINDS = {"correct": "correct", "missed": "missed", "spurious": "spurious", "wrong_type": "wrong type", "wrong_boundary": "wrong boundary"}
-_MOST_EXAMPLES, _MOST_WORDS, _MOST_LETTERS, _MOST_POINTS = 40, 120, 80, 160
-_UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\u3000-\u303f\uff00-\uff65]")
+_MOST_EXAMPLES, _MOST_WORDS, _MOST_LETTERS, _MOST_POINTS = 40, 120, 80, 320
+# Thai, Lao, Burmese, Khmer, Han and kana with their punctuation, full-width forms: written without spaces.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uff9f\U00020000-\U0003ffff]")
 
 
 def write_report(path: Path, results: Results, events: Events, examples: Sequence[Mapping[str, Any]]) -> None:
@@ -48,7 +48,7 @@ def write_report(path: Path, results: Results, events: Events, examples: Sequenc
         examples: Sentences with ``language``, ``words`` and IOB2 tags as ``gold``, ``teacher`` and ``student``.
     """
     results, events, examples = _clean(results), _clean(list(events)), _clean(list(examples))
-    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page.filters.update(percent=percent, compact=tables.compact, size=tables.size_text, factor=tables.factor, duration=tables.duration)
     page.globals.update(key=charts.key, mean_f1=tables.mean_f1)
     template = page.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
@@ -57,7 +57,7 @@ def write_report(path: Path, results: Results, events: Events, examples: Sequenc
     html = template.render(
         title=str(results.get("what") or "Distillation report"),
         results=results,
-        systems=[(name, row, _style(row, at)) for at, (name, row) in enumerate(tables.systems(results))],
+        systems=[(series.name, row, series.style) for series, row in _named(results)],
         figures=_figures(results),
         by_language=_by_language(results),
         runs=_runs(events),
@@ -85,49 +85,42 @@ def _clean(value: Any) -> Any:
     return number(value) if isinstance(value, float) else value
 
 
-def _style(row: Row, at: int) -> int:
-    return _STYLES.get(row["system"], 3 + at % 4)
+def _named(results: Results, key: str = "system") -> list[tuple[charts.Series, Row]]:
+    """The systems that have a value for that key, each with its look; a second row of a known system looks like another one."""
+    found, looks = [], dict(_STYLES)
+    for at, (name, row) in enumerate(tables.systems(results)):
+        found.append((charts.Series(name, looks.pop(row["system"], 3 + at % 4)), row))
+    return [(series, row) for series, row in found if row.get(key)]
 
 
-def _series(results: Results, having: str) -> list[tuple[charts.Series, Row]]:
-    named = enumerate(tables.systems(results))
-    return [(charts.Series(name, _style(row, at)), row) for at, (name, row) in named if row.get(having)]
-
-
-
-def _figures(results: Results) -> list[dict[str, str]]:
-    """The headline: figure, unit, what it is, and the two numbers behind it."""
-    teacher, student = tables.first(results, "teacher"), tables.first(results, "student")
-    systems = tables.systems(results)
-    one = student if student is not None else systems[0][1] if systems else {}
-    who = "the student" if one is student else systems[0][0] if systems else ""
-    big = teacher or {}
-    found: list[dict[str, str]] = []
-    for key, what, over, show in (
-        ("parameters", "smaller", quotient(big.get("parameters"), one.get("parameters")), tables.compact),
-        ("words_per_second", "faster", quotient(one.get("words_per_second"), big.get("words_per_second")), tables.compact),
-    ):
-        unit = "parameters" if key == "parameters" else "words/s"
-        if over is not None and one is not teacher:
-            note = f"{show(one[key])} {unit}, the teacher {show(big[key])}"
-            found.append({"figure": tables.factor(over, ""), "unit": "×", "what": what, "note": note})
-        elif number(one.get(key)) is not None:
-            found.append({"figure": show(one[key]), "unit": "", "what": unit, "note": who})
+def _figures(results: Results) -> list[tuple[str, str, str, str]]:
+    """The headline: figure, unit, what it is, and the numbers behind it."""
+    teacher, named = tables.first(results, "teacher") or {}, tables.having(results, "system")
+    if not named:
+        return []
+    who, one = named[0]
+    alone, found = one is teacher, []
+    for key, word, unit in (("parameters", "smaller", "parameters"), ("words_per_second", "faster", "words/s")):
+        mine, other = one.get(key), teacher.get(key)
+        times = quotient(other, mine) if key == "parameters" else quotient(mine, other)
+        if times is not None and not alone:
+            found.append((tables.factor(times, ""), "×", word, f"{tables.compact(mine)} against {tables.compact(other)} {unit}"))
+        elif number(mine) is not None:
+            found.append((tables.compact(mine), "", unit, f"the {who}"))
     score, reference = tables.mean_f1(one), tables.mean_f1(teacher)
     kept = quotient(score, reference)
-    if kept is not None and one is not teacher:
-        found.append({"figure": percent(kept), "unit": "%", "what": "of the teacher's F1 kept", "note": f"the teacher: {percent(reference)}"})
+    if kept is not None and not alone:
+        found.append((percent(kept), "%", "of the teacher's F1 kept", f"{percent(score)} against {percent(reference)}"))
     if score is not None:
-        spread = f"standard deviation {percent(one.get('f1_std'))}" if number(one.get("f1_std")) is not None else who
         count = len([value for value in (one.get("f1_by_language") or {}).values() if value is not None])
-        over_languages = f"mean F1 over {count} languages" if count > 1 else "F1"
-        found.append({"figure": percent(score), "unit": "", "what": over_languages, "note": spread})
+        spread = f", standard deviation {percent(one.get('f1_std'))}" if number(one.get("f1_std")) is not None and count > 1 else ""
+        found.append((percent(score), "", f"mean F1 over {count} languages" if count > 1 else "F1", f"the {who}{spread}"))
     return found
 
 
 def _by_language(results: Results) -> dict[str, Any] | None:
     """The dumbbell chart, sorted by how far the student is behind the teacher, and one sentence on it."""
-    series = _series(results, "f1_by_language")
+    series = _named(results, "f1_by_language")
     places = {one.style: at for at, (one, _) in reversed(list(enumerate(series)))}
     groups = [(name, [number(row["f1_by_language"].get(name)) for _, row in series]) for name in tables.languages(results)]
     groups = [(name, row) for name, row in groups if any(value is not None for value in row)]
@@ -143,10 +136,10 @@ def _by_language(results: Results) -> dict[str, Any] | None:
     lead = []
     if len(lost) > 1:
         worst, best = max(lost, key=lambda name: lost[name]), min(lost, key=lambda name: lost[name])
-        lead.append(f"The student is {100 * fmean(lost.values()):.1f} points behind its teacher on average: ")
-        lead.append(f"{100 * lost[worst]:.1f} in {worst}, {100 * lost[best]:.1f} in {best}.")
+        lead.append(f"The student is {100 * fmean(lost.values()):.1f} points of F1 behind its teacher on average, ")
+        lead.append(f"from {100 * lost[best]:.1f} ({best}) to {100 * lost[worst]:.1f} ({worst}).")
     if gained:
-        lead.append(f" The teacher's help is worth {100 * fmean(gained.values()):.1f} points of F1 to the student.")
+        lead.append(f" The teacher's help is worth {100 * fmean(gained.values()):.1f} points to the student.")
     chart = charts.dumbbell(groups, [one for one, _ in series])
     return {"chart": chart, "series": [one for one, _ in series], "lead": "".join(lead), "sorted": len(lost) > 1}
 
@@ -178,56 +171,53 @@ def _stages(events: Events) -> list[dict[str, Any]]:
 def _run(name: str, stages: list[dict[str, Any]]) -> dict[str, Any]:
     """Put the stages of a run one after the other and draw them."""
     bands, losses, scores, lines, start = [], [], [], [], 0.0
-    for stage in stages:
-        steps = max([*stage["loss"], *stage["f1"]], default=0.0)
+    lengths = [max([*stage["loss"], *stage["f1"]], default=0.0) for stage in stages]
+    for stage, steps in zip(stages, lengths, strict=True):
         if steps > 0:
             bands.append(charts.Stage(stage["name"], start, start + steps))
-            losses.append(_thinned([(start + step, value) for step, value in sorted(stage["loss"].items())]))
-            scores.append([(start + step, value) for step, value in sorted(stage["f1"].items())])
+            losses.append(_thinned([(start + step, value) for step, value in sorted(stage["loss"].items())], steps / sum(lengths)))
+            scores += [(start + step, value) for step, value in sorted(stage["f1"].items())]
         best = number(stage["best"]) if number(stage["best"]) is not None else max(stage["f1"].values(), default=None)
         speed = median(stage["speed"]) if stage["speed"] else None
         lines.append({"name": stage["name"], "steps": steps or None, "best": best, "seconds": stage["seconds"], "speed": speed})
         start += steps
     title = _RUNS.get(name, name)
-    panels = [charts.Panel("F1 on the development set, percent", scores, True), charts.Panel("training loss", losses, False)]
-    chart = charts.curves(bands, panels, _STYLES.get(name, 3), f"{title}: development F1 and loss over {len(bands)} stages")
+    dev, loss = charts.Panel("F1 on the development set", [scores] if scores else [], True), charts.Panel("training loss", losses, False)
+    chart = charts.curves(bands, (dev, loss), _STYLES.get(name, 3), f"{title}: development F1 and loss over {len(bands)} stages")
     return {"title": title, "chart": chart, "stages": lines}
 
 
-def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most so many points as a screen shows, each the mean of its neighbours."""
-    size = -(-len(points) // _MOST_POINTS) or 1
+def _thinned(points: list[tuple[float, float]], share: float) -> list[tuple[float, float]]:
+    """As many points as that share of the chart's width shows, each the mean of its neighbours."""
+    size = -(-len(points) // max(round(_MOST_POINTS * share), 4)) or 1
     parts = [points[at : at + size] for at in range(0, len(points), size)]
     return [(fmean(step for step, _ in part), fmean(value for _, value in part)) for part in parts]
 
 
 def _speed(results: Results) -> str:
     """The scatter, where there are two systems to compare."""
-    named = enumerate(tables.systems(results))
     points = [
-        charts.Point(charts.Series(name, _style(row, at)), row.get("words_per_second"), tables.mean_f1(row), row.get("parameters"))
-        for at, (name, row) in named
-        if quotient(1, row.get("words_per_second")) is not None and tables.mean_f1(row) is not None
+        charts.Point(series, row["words_per_second"], tables.mean_f1(row), row.get("parameters"))
+        for series, row in _named(results, "words_per_second")
+        if quotient(1, row["words_per_second"]) is not None and tables.mean_f1(row) is not None
     ]
     return charts.scatter(points) if len(points) > 1 else ""
 
 
 def _outcomes(results: Results) -> dict[str, Any] | None:
     """Stacked bars: every system over all languages, then the first one (the student if there) by language."""
-    series = _series(results, "errors_by_language")
+    series = _named(results, "errors_by_language")
     if not series:
         return None
 
-    def counts(row: Mapping[str, Any]) -> list[float]:
-        return [number(row.get(kind)) or 0.0 for kind in _KINDS]
+    def by_kind(row: Row) -> dict[str, list[float]]:
+        return {name: [number((counts or {}).get(kind)) or 0.0 for kind in _KINDS] for name, counts in row["errors_by_language"].items()}
 
-    totals = [(one.name, [sum(column) for column in zip(*map(counts, row["errors_by_language"].values()), strict=True)]) for one, row in series]
+    totals = [(one.name, [sum(counts) for counts in zip(*by_kind(row).values(), strict=True)]) for one, row in series]
     who, row = tables.having(results, "errors_by_language")[0]
-    rows = [(str(name), counts(value)) for name, value in row["errors_by_language"].items()]
-    rows.sort(key=lambda pair: quotient(pair[1][0], sum(pair[1])) or 0.0)
-    by_language = charts.stacked(rows, list(_KINDS.values())) if len(rows) > 1 else ""
-    return {"kinds": list(_KINDS.values()), "totals": charts.stacked(totals, list(_KINDS.values())), "system": who, "chart": by_language}
-
+    rows, kinds = sorted(by_kind(row).items(), key=lambda pair: quotient(pair[1][0], sum(pair[1])) or 0.0), list(_KINDS.values())
+    by_language = charts.stacked(rows, kinds) if len(rows) > 1 else ""
+    return {"kinds": kinds, "totals": charts.stacked(totals, kinds), "system": who, "chart": by_language}
 
 
 def _tags(example: Mapping[str, Any], who: str) -> list[WordSpan] | None:
@@ -261,12 +251,22 @@ def _example(example: Mapping[str, Any], styles: Mapping[str, int]) -> dict[str,
         start, stop = inside[0], inside[-1] + 1
         marks = [_mark(span, start, stop, span in sides[1 - at], styles) for at, span in enumerate(owner[start])]
         space = " " if stop < shown and _spaced(words[stop - 1], words[stop]) else ""
-        pieces.append({"text": _joined(words[start:stop]), "marks": marks, "space": space, "inner": any(mark and not mark["last"] for mark in marks)})
+        inner = any(mark and not mark["last"] for mark in marks)
+        room = f"{0.4 + 0.85 * max(len(mark['label']) if mark and mark['first'] else 0 for mark in marks):.1f}"
+        pieces.append({"text": _joined(words[start:stop]), "marks": marks, "space": space, "inner": inner, "room": room})
     hits = sum(span in (student or []) for span in gold or [])
     extra = sum(span not in (gold or []) for span in student or [])
     note = f"{hits} of {len(gold or [])} entities right" + (f", {extra} wrong" if extra else "")
     right = student == gold
-    tutor = "" if teacher is None or gold is None else "teacher right" if teacher == gold else "teacher wrong too" if not right else "teacher wrong"
+    tutor = (
+        ""
+        if teacher is None or gold is None
+        else "teacher right"
+        if teacher == gold
+        else "teacher wrong too"
+        if not right
+        else "teacher wrong"
+    )
     cut = len(words) - shown
     return {"language": str(example.get("language") or ""), "pieces": pieces, "note": note, "right": right, "teacher": tutor, "cut": cut}
 
@@ -274,7 +274,8 @@ def _example(example: Mapping[str, Any], styles: Mapping[str, int]) -> dict[str,
 def _mark(span: WordSpan | None, start: int, stop: int, agreed: bool, styles: Mapping[str, int]) -> dict[str, Any] | None:
     if span is None:
         return None
-    return {"label": span.label, "style": styles[span.label], "first": span.start == start, "last": span.stop == stop, "agreed": agreed}
+    name = span.label if len(span.label) <= 24 else span.label[:23] + "…"
+    return {"label": name, "style": styles[span.label], "first": span.start == start, "last": span.stop == stop, "agreed": agreed}
 
 
 def _spaced(left: str, right: str) -> bool:

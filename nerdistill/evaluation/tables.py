@@ -78,7 +78,15 @@ def duration(seconds: object) -> str:
         return MISSING
     minutes, rest = divmod(round(spent), 60)
     hours, left = divmod(minutes, 60)
-    return f"{hours} h {left:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{spent:.1f} s" if spent < 9.95 else f"{rest} s"
+    return (
+        f"{hours} h {left:02} min"
+        if hours
+        else f"{minutes} min {rest:02} s"
+        if minutes
+        else f"{spent:.1f} s"
+        if spent < 9.95
+        else f"{rest} s"
+    )
 
 
 def mean_f1(row: Row | None) -> float | None:
@@ -160,6 +168,8 @@ def costs(results: Results, sign: str = "×") -> tuple[list[str], list[list[str]
             ]
         )
     kept = [at for at in range(len(heads)) if at == 0 or any(line[at] != MISSING for line in lines)]
+    if len(kept) == 1:
+        return [], []
     return [heads[at] for at in kept], [[line[at] for at in kept] for line in lines]
 
 
@@ -183,7 +193,7 @@ def markdown_table(results: Results) -> str:
     lines = [[label, *cells, *([percent(kept)] if share else [])] for label, cells, kept in scores]
     tables = [_markdown(["F1 (%)", *heads, *(["kept (%)"] if share else [])], lines)] if scores else []
     cost_heads, cost_lines = costs(results)
-    if len(cost_heads) > 1:
+    if cost_lines:
         tables.append(_markdown(cost_heads, cost_lines))
     return "\n".join(tables)
 
@@ -196,7 +206,7 @@ def _style(kept: float | None) -> str:
 def _terminal(title: str, heads: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for at, head in enumerate(heads):
-        table.add_column(Text(head), justify="right" if at else "left", overflow="ellipsis", no_wrap=at == 0)
+        table.add_column(Text(head), justify="right" if at else "left", overflow="fold")
     return table
 
 
@@ -217,10 +227,11 @@ def terminal_table(results: Results) -> list[Table]:
         ends = len(languages(results)) - 1
         for at, (label, cells, kept) in enumerate(scores):
             last = [Text(percent(kept), style=_style(kept))] if share else []
-            table.add_row(Text(label, style="bold" if at > ends and label in summary else ""), *map(Text, cells), *last, end_section=at == ends)
+            name = Text(label.replace("standard deviation", "std. dev."), style="bold" if at > ends and label in summary else "")
+            table.add_row(name, *map(Text, cells), *last, end_section=at == ends)
         tables.append(table)
     cost_heads, cost_lines = costs(results, "x")
-    if len(cost_heads) > 1:
+    if cost_lines:
         table = _terminal("Size and speed", cost_heads)
         for line in cost_lines:
             table.add_row(*map(Text, line))
@@ -254,7 +265,7 @@ def confusion(results: Results) -> dict[str, Any] | None:
         return None
     name, row = found[0]
     table: Mapping[str, Mapping[str, object]] = row["confusion"]
-    named = {*table, *(kind for line in table.values() for kind in line)} - {OUTSIDE}
+    named = {*table, *(kind for line in table.values() for kind in line or {})} - {OUTSIDE}
     kinds, lines = [*types_of(results, named), OUTSIDE], []
     for gold in kinds:
         counts = [None if gold == kind == OUTSIDE else number((table.get(gold) or {}).get(kind)) for kind in kinds]
@@ -266,7 +277,10 @@ def confusion(results: Results) -> dict[str, Any] | None:
 
 def facts(results: Results) -> list[tuple[str, str]]:
     """Where the numbers come from, as (what, text): command, commit, date, machine, and everything that ``data`` holds."""
-    machine = ", ".join(f"{name} {value}" for name, value in (results.get("machine") or {}).items() if value not in (None, ""))
+    parts = {
+        name: "+".join(map(str, value)) if isinstance(value, list) else value for name, value in (results.get("machine") or {}).items()
+    }
+    machine = ", ".join(f"{name} {value}" for name, value in parts.items() if value not in (None, ""))
     found = [*((name, str(results.get(name) or "")) for name in ("command", "commit", "date")), ("machine", machine)]
     for name, value in (results.get("data") or {}).items():
         if isinstance(value, list):

@@ -27,7 +27,8 @@ _WORD = regex.compile(
     | \p{{Lu}}{_CORE}*+(?=['’]\p{{Latin}})(?=['’]\p{{Ll}}+(?!{_CORE}))
     | {_CORE}+(?:[-.,·'’‑:@]{_CORE}+)*
     | [{_UNSPACED}][\p{{M}}]*
-    | (?!\s)\X
+    | (?!\s)\X(?<!\s)
+    | \S
     """,
     regex.VERBOSE | regex.VERSION1,
 )

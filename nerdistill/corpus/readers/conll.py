@@ -63,7 +63,7 @@ class _Table:
         """Whether a line that could begin a sentence is a comment."""
         if not self.options.comments or not line.startswith("#"):
             return False
-        cells = self._cells(line, self.tabs if self.width else "\t" in line)
+        cells = self._cells(line, self.tabs)
         fits = len(cells) == self.width if self.width else 2 <= len(cells) <= _MAX_COLUMNS
         tag_column = self.options.columns[1]
         return not (fits and -len(cells) <= tag_column < len(cells) and is_tag(cells[tag_column]))
@@ -104,5 +104,5 @@ class _Table:
             raise DataError(f"{where}: found {width} columns, expected {least} to {_MAX_COLUMNS}, separated by tabs or spaces")
         wanted = self.options.columns if self.options.labelled else self.options.columns[:1]
         if any(not -width <= column < width for column in wanted) or len({column % width for column in wanted}) < len(wanted):
-            raise DataError(f"{where}: found {width} columns, expected word and tag in columns = {list(wanted)}, counted from 0; set columns")
+            raise DataError(f"{where}: found {width} columns, expected word and tag in columns {list(wanted)}, counted from 0; set columns")
         self.width = width

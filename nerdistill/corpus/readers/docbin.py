@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from nerdistill.labels import tags_of
 from nerdistill.records import Sentence, WordSpan
 
 if TYPE_CHECKING:
-    from spacy.tokens import Doc
+    from spacy.tokens import Doc, Token
 
 
 @READERS.register("docbin")
@@ -26,15 +28,18 @@ def read_docbin(path: Path, options: ReadOptions) -> Iterator[Sentence]:
     Raises:
         DataError: The file is no DocBin, or a Doc has tokens without entity annotation.
     """
+    for number, doc in enumerate(_docs(path), start=1):
+        yield from _sentences(doc, options, f"{path}:{number}")
+
+
+def _docs(path: Path) -> Iterator[Doc]:
     from spacy.tokens import DocBin
     from spacy.vocab import Vocab
 
     data = path.read_bytes()
     try:
         _check_size(data, path)
-        docs = DocBin().from_bytes(data).get_docs(Vocab())
-        for number, doc in enumerate(docs, start=1):
-            yield from _sentences(doc, options, f"{path}:{number}")
+        yield from DocBin().from_bytes(data).get_docs(Vocab())
     except (zlib.error, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise DataError(f"{path}: truncated or corrupt .spacy file ({type(error).__name__}); write it again with DocBin.to_disk") from error
 
@@ -50,27 +55,25 @@ def _check_size(data: bytes, path: Path) -> None:
 
 
 def _sentences(doc: Doc, options: ReadOptions, origin: str) -> Iterator[Sentence]:
-    kept = [token for token in doc if not token.is_space]
-    tags = _tags(doc, origin) if options.labelled else None
-    starts = {sentence.start for sentence in doc.sents} if doc.has_annotation("SENT_START") else {0}
-    cuts = [at for at, token in enumerate(kept) if at and any(start in starts for start in range(kept[at - 1].i + 1, token.i + 1))]
-    for begin, end in zip([0, *cuts], [*cuts, len(kept)], strict=True):
-        if begin < end:
-            words = tuple(token.text for token in kept[begin:end])
-            yield Sentence(words, tags and tags[begin:end], options.language, origin)
+    kept = [token for token in doc if not token.text.isspace()]
+    tags = _tags(doc, kept, origin) if options.labelled else None
+    starts = [sentence.start for sentence in doc.sents] if doc.has_annotation("SENT_START") else [0]
+    begin = 0
+    for _, group in groupby(kept, key=lambda token: bisect_right(starts, token.i)):
+        words = tuple(token.text for token in group)
+        end = begin + len(words)
+        yield Sentence(words, tags and tags[begin:end], options.language, origin)
+        begin = end
 
 
-def _tags(doc: Doc, origin: str) -> tuple[str, ...]:
-    place: dict[int, int] = {}
-    for token in doc:
-        if token.is_space:
-            continue
+def _tags(doc: Doc, kept: Sequence[Token], origin: str) -> tuple[str, ...]:
+    for token in kept:
         if not token.ent_iob_:
             raise DataError(f"{origin}: token {token.i} has no entity annotation; set doc.ents (empty for none), or labelled = false")
-        place[token.i] = len(place)
+    place = {token.i: number for number, token in enumerate(kept)}
     spans = []
     for entity in doc.ents:
         inside = [place[at] for at in range(entity.start, entity.end) if at in place]
         if inside:
             spans.append(WordSpan(inside[0], inside[-1] + 1, entity.label_))
-    return tags_of(spans, len(place))
+    return tags_of(spans, len(kept))

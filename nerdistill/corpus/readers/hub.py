@@ -6,9 +6,9 @@ No code of a data set is ever run; sets that need a loading script are refused b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from nerdistill.corpus.readers import READERS, ReadOptions, import_extra
 from nerdistill.corpus.readers.jsonl import Records
@@ -16,6 +16,12 @@ from nerdistill.errors import ConfigError, DataError
 from nerdistill.records import Sentence
 
 _ID = re.compile(r"(?P<name>[^:@]+)(?::(?P<config>[^:@]+))?(?:@(?P<split>[^@]+))?")
+
+
+class _Rows(Protocol):
+    features: Mapping[str, object]
+
+    def __iter__(self) -> Iterator[object]: ...
 
 
 @READERS.register("hub")
@@ -40,23 +46,25 @@ def read_hub(path: Path, options: ReadOptions) -> Iterator[Sentence]:
     yield from Records(path, options, _tag_names(rows, options.tags_field)).sentences(origins)
 
 
-def _load(name: str, repository: str, config: str | None, split: str) -> Any:
+def _load(name: str, repository: str, config: str | None, split: str) -> _Rows:
     datasets = import_extra("reading from the hub", "datasets")
     try:
-        return datasets.load_dataset(repository, config, split=split)
+        rows: _Rows = datasets.load_dataset(repository, config, split=split)
     except FileNotFoundError as error:
         raise DataError(f"{name}: no such data set on the hub, or it is private; check the id, or log in with 'hf auth login'") from error
     except OSError as error:
         raise DataError(
-            f"{name}: the hub could not be reached ({type(error).__name__}); connect this machine, or fetch the set's Parquet files on one that is "
-            f"connected (hf download {repository} --repo-type dataset) and give their path"
+            f"{name}: the hub could not be reached ({type(error).__name__}); connect this machine, or fetch the set's Parquet files on "
+            f"one that is connected (hf download {repository} --repo-type dataset) and give their path"
         ) from error
-    except (RuntimeError, ValueError) as error:
+    # What datasets and its HTTP client raise has no common base.
+    except Exception as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{name}: cannot be loaded: {reason}; sets with a loading script are read from their Parquet files") from error
+    return rows
 
 
-def _tag_names(rows: Any, field: str) -> tuple[str, ...] | None:
+def _tag_names(rows: _Rows, field: str) -> tuple[str, ...] | None:
     feature = rows.features.get(field)
     names = getattr(getattr(feature, "feature", feature), "names", None)
     return None if names is None else tuple(names)

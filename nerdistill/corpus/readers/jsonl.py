@@ -11,6 +11,7 @@ from typing import Any
 
 from nerdistill.corpus.readers import READERS, ReadOptions
 from nerdistill.corpus.readers.lines import check_text, read_lines
+from nerdistill.corpus.schemes import is_tag
 from nerdistill.errors import DataError
 from nerdistill.labels import tags_of
 from nerdistill.records import Sentence, WordSpan
@@ -30,13 +31,14 @@ def read_jsonl(path: Path, options: ReadOptions) -> Iterator[Sentence]:
     yield from Records(path, options).sentences(rows)
 
 
-def _parsed(line: str, where: str) -> Any:
+def _parsed(line: str, where: str) -> object:
     try:
-        return json.loads(line)
+        record: object = json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError(f"{where}: not JSON: {error.msg} at column {error.colno}; expected one object a line") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: JSON that cannot be read: {type(error).__name__}; expected one flat object a line") from None
+    return record
 
 
 class Records:
@@ -54,7 +56,7 @@ class Records:
         self.tag_names = options.tag_names or tag_names
         self.widened = 0
 
-    def sentences(self, rows: Iterable[tuple[str, Any]]) -> Iterator[Sentence]:
+    def sentences(self, rows: Iterable[tuple[str, object]]) -> Iterator[Sentence]:
         """Yield a sentence for each pair of origin and record that has words.
 
         Raises:
@@ -102,7 +104,7 @@ class Records:
         check_text(text, f"{origin}: {field}")
         return text
 
-    def _tags(self, tags: Any, n_words: int, origin: str) -> tuple[str, ...]:
+    def _tags(self, tags: object, n_words: int, origin: str) -> tuple[str, ...]:
         field = self.options.tags_field
         if not isinstance(tags, list):
             raise DataError(f"{origin}: {field} is a {type(tags).__name__}, expected a list")
@@ -112,13 +114,13 @@ class Records:
             return tuple(tags)
         return tuple(self._name(tag, f"{origin}: word {number}") for number, tag in enumerate(tags, start=1))
 
-    def _name(self, tag: Any, where: str) -> str:
+    def _name(self, tag: object, where: str) -> str:
         if not isinstance(tag, int) or isinstance(tag, bool):
             raise DataError(f"{where}: {self.options.tags_field} has a {type(tag).__name__}, expected only strings or only whole numbers")
         if self.tag_names is None:
-            raise DataError(f'{where}: the tag is the number {tag}, whose name is not known; set tag_names = ["O", "B-PER", ...] in their order')
+            raise DataError(f'{where}: the tag is the number {tag}, whose name is not known; set tag_names = ["O", "B-PER", ...]')
         if not 0 <= tag < len(self.tag_names):
-            raise DataError(f"{where}: the tag {tag} is out of range, expected 0 to {len(self.tag_names) - 1} (tag_names has {len(self.tag_names)})")
+            raise DataError(f"{where}: the tag {tag} is out of range, expected 0 to {len(self.tag_names) - 1} as there are names")
         return self.tag_names[tag]
 
     def _from_spans(self, record: Mapping[str, Any], origin: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -141,7 +143,7 @@ class Records:
             previous_end = end
         return tuple(text[start:stop] for start, stop in bounds), tags_of(spans, len(bounds))
 
-    def _char_spans(self, spans: Any, length: int, origin: str) -> list[tuple[int, int, str]]:
+    def _char_spans(self, spans: object, length: int, origin: str) -> list[tuple[int, int, str]]:
         field = self.options.spans_field
         if not isinstance(spans, list):
             raise DataError(f"{origin}: {field} is a {type(spans).__name__}, expected a list")
@@ -150,8 +152,8 @@ class Records:
             if not isinstance(span, dict):
                 raise DataError(f"{origin}: {field} {number} is a {type(span).__name__}, expected an object with start, end and label")
             start, end, label = span.get("start"), span.get("end"), span.get("label")
-            if type(start) is not int or type(end) is not int or not isinstance(label, str):
-                raise DataError(f"{origin}: {field} {number}: expected whole numbers start and end, and a string label")
+            if type(start) is not int or type(end) is not int or not isinstance(label, str) or not is_tag(f"B-{label}"):
+                raise DataError(f"{origin}: {field} {number}: expected whole numbers start and end, and a label without spaces")
             if not 0 <= start < end <= length:
                 raise DataError(f"{origin}: {field} {number}: {start}..{end} does not fit into a text of {length} characters")
             checked.append((start, end, label))

@@ -118,15 +118,15 @@ class _Decoder:
             line = 1 + self.breaks + _count_breaks(held + good)
             offset = self.fed - len(error.object) + error.start
             raise DataError(
-                f"{self.path}:{line}: not {self.encoding}: byte 0x{error.object[error.start]:02X} at byte offset {offset} ({error.reason}); "
-                f"convert the file to UTF-8, or set encoding to what it is, such as cp1252"
+                f"{self.path}:{line}: not {self.encoding}: byte 0x{error.object[error.start]:02X} at byte offset {offset} "
+                f"({error.reason}); convert the file to UTF-8, or set encoding to what it is, such as cp1252"
             ) from None
 
     def _check_unicode(self, head: bytes) -> None:
         if self.encoding.startswith(("utf-16", "utf-32")):
             return
         if name := _wide_encoding(head):
-            raise DataError(f"{self.path}:1: the file is {name.upper()}, expected {self.encoding}; convert it, or set encoding = \"{name}\"")
+            raise DataError(f'{self.path}:1: the file is {name.upper()}, expected {self.encoding}; convert it, or set encoding = "{name}"')
 
 
 def _count_breaks(text: str) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from nerdistill.corpus.readers import READERS, ReadOptions, import_extra
 from nerdistill.corpus.readers.jsonl import Records
@@ -29,19 +28,14 @@ def read_parquet(path: Path, options: ReadOptions) -> Iterator[Sentence]:
         with path.open("rb") as handle:
             file = parquet.ParquetFile(handle)
             names = _tag_names(file.schema_arrow.metadata or {}, options.tags_field)
-            yield from Records(path, options, names).sentences(_rows(file, path, options))
+            wanted = (options.tokens_field, options.tags_field, options.text_field, options.spans_field)
+            columns = [name for name in file.schema_arrow.names if name in wanted]
+            rows = (row for batch in file.iter_batches(_BATCH, columns=columns) for row in batch.to_pylist())
+            numbered = ((f"{path}:{number}", row) for number, row in enumerate(rows, start=1))
+            yield from Records(path, options, names).sentences(numbered)
     except (arrow.ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: truncated or corrupt Parquet file ({str(error).splitlines()[0]}); fetch it again") from error
-
-
-def _rows(file: Any, path: Path, options: ReadOptions) -> Iterator[tuple[str, Any]]:
-    wanted = (options.tokens_field, options.tags_field, options.text_field, options.spans_field)
-    columns = [name for name in file.schema_arrow.names if name in wanted]
-    number = 0
-    for batch in file.iter_batches(_BATCH, columns=columns):
-        for row in batch.to_pylist():
-            number += 1
-            yield f"{path}:{number}", row
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{path}: truncated or corrupt Parquet file ({reason}); fetch it again") from error
 
 
 def _tag_names(metadata: dict[bytes, bytes], field: str) -> tuple[str, ...] | None:

@@ -21,7 +21,7 @@ def read_plain(path: Path, options: ReadOptions) -> Iterator[Sentence]:
         DataError: The file is not readable as text.
     """
     if options.labelled:
-        raise ConfigError(f"{path}: plain text has no tags; set labelled = false, or give a labelled file (.conll, .jsonl, .parquet, .spacy)")
+        raise ConfigError(f"{path}: plain text has no tags; set labelled = false, or give a file that has labels, such as .conll or .jsonl")
     for number, line in read_lines(path, options.encoding):
         if words := split_words(line):
             yield Sentence(tuple(words), None, options.language, f"{path}:{number}")

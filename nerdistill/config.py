@@ -1,0 +1,308 @@
+"""The configuration: TOML read into frozen models that refuse unknown keys and report every error at once."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nerdistill.errors import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceFormat(_Section):
+    """How the files of a source are read; see `nerdistill.corpus.readers.ReadOptions`.
+
+    Attributes:
+        format: A reader's name, or ``auto`` for the file's suffix.
+        columns: Columns of word and tag in CoNLL files.
+        encoding: Of text files.
+        scheme: Tag scheme, or ``auto``.
+        tag_names: Names of numeric tags.
+        label_map: Source type to type, or to ``O`` to drop it.
+        unannotated: Types that this source does not mark.
+        languages: Languages of this source; all of the run's if empty.
+    """
+
+    format: str = "auto"
+    columns: tuple[int, int] = (0, -1)
+    encoding: str = "utf-8"
+    scheme: str = "auto"
+    tag_names: tuple[str, ...] | None = None
+    label_map: dict[str, str] = Field(default_factory=dict)
+    unannotated: frozenset[str] = frozenset()
+    languages: tuple[str, ...] = ()
+
+
+class LabelledSource(SourceFormat):
+    """Labelled sentences.
+
+    Attributes:
+        train: Path with ``{lang}`` where the language code goes.
+        dev: The same for held-out sentences that choose between weights; without it a tenth of train is held out.
+        train_limit: Sentences taken of each language, evenly over the file; 0 takes all.
+        dev_limit: The same for dev.
+    """
+
+    train: str
+    dev: str = ""
+    train_limit: int = Field(default=0, ge=0)
+    dev_limit: int = Field(default=0, ge=0)
+
+
+class TransferSource(SourceFormat):
+    """Unlabelled text; tags in its files are not read.
+
+    Attributes:
+        path: Path with ``{lang}``.
+        limit: Sentences taken of each language, evenly over the file; 0 takes all.
+    """
+
+    path: str
+    limit: int = Field(default=0, ge=0)
+
+
+class SwapConfig(_Section):
+    """More transfer text: labelled training sentences with their entities swapped for others of the same type and language.
+
+    Attributes:
+        copies: New sentences for each one that has an entity.
+        names: Path, with ``{lang}``, of a file of further names, ``TYPE<tab>name`` a line; empty for none.
+    """
+
+    copies: int = Field(default=0, ge=0)
+    names: str = ""
+
+
+class DataConfig(_Section):
+    """What to learn from.
+
+    Attributes:
+        root: Folder that relative paths start from, itself relative to the configuration file; ``--data-root`` wins.
+        languages: Codes put for ``{lang}``.
+        types: Entity types to learn.
+        labelled: Labelled sources.
+        transfer: Unlabelled sources.
+        swap: Entity swapping.
+        alpha: Languages are sampled by size^alpha; 1 takes the text as it is.
+    """
+
+    root: str = "."
+    languages: tuple[str, ...] = Field(min_length=1)
+    types: tuple[str, ...] = Field(min_length=1)
+    labelled: tuple[LabelledSource, ...] = Field(min_length=1)
+    transfer: tuple[TransferSource, ...] = ()
+    swap: SwapConfig = SwapConfig()
+    alpha: float = Field(default=1.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DataConfig:
+        for name, values in (("languages", self.languages), ("types", self.types)):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} repeats an entry: {list(values)}")
+        if len(self.languages) > 1:
+            paths = [path for source in self.labelled for path in (source.train, source.dev)] + [source.path for source in self.transfer]
+            bad = [path for path in paths if path and "{lang}" not in path]
+            if bad:
+                raise ValueError(f"with several languages every path needs {{lang}} in it, found {bad}")
+        return self
+
+
+class TeacherConfig(_Section):
+    """The teacher.
+
+    Attributes:
+        model: Folder or hub id of an encoder or token classifier, or ``bundled:multilingual-e5-small``.
+        revision: Commit of a hub model.
+        fine_tune: Train it on the labelled sentences; False takes its own head as it is.
+        label_map: Teacher type to data type, or to ``O``; needed where its own head's types differ from the data's.
+        freeze_embeddings: Leave the table of pieces as it is: most of the memory, little of the quality.
+        precision: ``auto`` takes bfloat16 where there is hardware for it.
+        max_pieces: Longest input in training; longer sentences are cut. Reading uses windows of the same size.
+        learning_rate: At its peak; linear decay after the warm-up.
+        warmup: Fraction of the steps.
+        weight_decay: Of AdamW.
+        epochs: Passes over the labelled sentences, at most.
+        patience: Evaluations on dev without a better F1 before stopping; 0 never stops early.
+        evaluations: Evaluations in one epoch.
+        batch: Padded pieces in one forward pass.
+        accumulate: Forward passes in one step.
+    """
+
+    model: str
+    revision: str | None = None
+    fine_tune: bool = True
+    label_map: dict[str, str] | None = None
+    freeze_embeddings: bool = True
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    max_pieces: int = Field(default=128, ge=16, le=510)
+    learning_rate: float = Field(default=5e-5, gt=0)
+    warmup: float = Field(default=0.06, ge=0, lt=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+    epochs: int = Field(default=3, ge=1)
+    patience: int = Field(default=0, ge=0)
+    evaluations: int = Field(default=1, ge=1)
+    batch: int = Field(default=2048, ge=16)
+    accumulate: int = Field(default=1, ge=1)
+
+
+class SignalsConfig(_Section):
+    """What is kept of the teacher's reading.
+
+    Attributes:
+        layer: Layer whose states are kept, 0 for the embeddings; counted from the end if negative.
+        width: Dimensions that they are reduced to; 0 keeps none.
+        batch: Padded pieces in one forward pass.
+    """
+
+    layer: int = 6
+    width: int = Field(default=128, ge=0, le=4096)
+    batch: int = Field(default=8192, ge=16)
+
+
+class StudentConfig(_Section):
+    """The student.
+
+    Attributes:
+        kind: A registered student.
+        pieces: Size of its vocabulary, at most.
+        embeddings: First values of its table: ``svd`` of the teacher's, or ``random``.
+        options: Of the kind.
+    """
+
+    kind: str = "bilstm"
+    pieces: int = Field(default=40_000, ge=64)
+    embeddings: Literal["svd", "random"] = "svd"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class RecipeConfig(_Section):
+    """The recipe.
+
+    Attributes:
+        name: A registered recipe.
+        options: Of the recipe.
+    """
+
+    name: str = "xtremedistil"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class EvaluationConfig(_Section):
+    """What finished systems are scored on; training never opens it.
+
+    Attributes:
+        test: Path with ``{lang}``.
+        limit: Sentences taken of each language, evenly over the file; 0 takes all.
+        baseline: Also train the same student on the labels alone, from random embeddings, and score it beside.
+        baseline_options: Options of the recipe ``labels_only`` for it.
+        examples: Test sentences of each language shown in the report.
+    """
+
+    test: str
+    limit: int = Field(default=0, ge=0)
+    baseline: bool = True
+    baseline_options: dict[str, Any] = Field(default_factory=dict)
+    examples: int = Field(default=2, ge=0)
+
+
+class PackageConfig(_Section):
+    """The finished student.
+
+    Attributes:
+        name: Of the pipeline, without the language: ``ner`` becomes ``xx_ner``.
+        version: Of the package.
+        language: spaCy language code of the package.
+        licence: Of the weights, which follows from data and teacher.
+        int8_tolerance: F1 that any language may lose to 8-bit weights on dev before they are refused.
+        sentences: Tagged at the end of a run, to see it work.
+    """
+
+    name: str = Field(default="ner", pattern=r"^[a-z][a-z0-9_]*$")
+    version: str = "0.1.0"
+    language: str = "xx"
+    licence: str = "other"
+    int8_tolerance: float = Field(default=0.005, ge=0, le=1)
+    sentences: tuple[str, ...] = ()
+
+
+class RunConfig(_Section):
+    """A whole run.
+
+    Attributes:
+        name: Of the run; its folder is ``runs/<name>``.
+        seed: Of everything random.
+        data: What to learn from.
+        teacher: The teacher.
+        signals: What is kept of its reading.
+        student: The student.
+        recipe: How the student learns.
+        evaluation: What systems are scored on.
+        package: The finished student.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    seed: int = 1
+    data: DataConfig
+    teacher: TeacherConfig
+    signals: SignalsConfig = SignalsConfig()
+    student: StudentConfig = StudentConfig()
+    recipe: RecipeConfig = RecipeConfig()
+    evaluation: EvaluationConfig
+    package: PackageConfig = PackageConfig()
+
+
+def load_config(path: Path, overrides: Sequence[str] = (), data_root: Path | None = None) -> RunConfig:
+    """Read a configuration.
+
+    Args:
+        path: TOML file.
+        overrides: ``section.key=value`` with the value in TOML, such as ``teacher.epochs=2``; later ones win.
+        data_root: Replaces ``data.root``.
+
+    Returns:
+        The configuration, ``data.root`` made absolute.
+
+    Raises:
+        ConfigError: The file cannot be read, or is wrong; the message lists every fault with its key.
+    """
+    try:
+        with path.open("rb") as file:
+            content = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected a TOML file, see configs/ for examples") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    for text in overrides:
+        _override(content, text)
+    data = content.setdefault("data", {})
+    if isinstance(data, dict):
+        data["root"] = str((data_root or path.parent / str(data.get("root", "."))).resolve())
+    try:
+        return RunConfig.model_validate(content)
+    except ValidationError as error:
+        faults = [f"  {'.'.join(str(part) for part in fault['loc']) or 'top level'}: {fault['msg']}" for fault in error.errors()]
+        raise ConfigError(f"{path}: {len(faults)} fault{'s' * (len(faults) > 1)}\n" + "\n".join(faults)) from error
+
+
+def _override(content: dict[str, Any], text: str) -> None:
+    key, equals, raw = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {text}: expected section.key=value")
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw
+    *path, last = key.strip().split(".")
+    section: Any = content
+    for part in path:
+        section = section.setdefault(part, {}) if isinstance(section, Mapping) else None
+    if not isinstance(section, dict):
+        raise ConfigError(f"--set {text}: '{'.'.join(path)}' is not a section")
+    section[last] = value

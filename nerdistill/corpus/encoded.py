@@ -1,0 +1,225 @@
+"""A corpus ready to train on: words as rows of a table, targets beside them, cut into items and batches."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from nerdistill.labels import LabelScheme
+from nerdistill.records import Sentence
+from nerdistill.text.collate import Arrays, Rows, collate_pieces, collate_words
+from nerdistill.text.encoder import WordTable
+from nerdistill.text.windows import windows
+
+BUCKET_BATCHES = 64
+"""Batches' worth of shuffled items that are sorted by length together: little padding, and still a random order."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """How a model reads words.
+
+    Attributes:
+        table: Its words and pieces.
+        bos_id: Begin piece, for models over pieces; None for models over words.
+        eos_id: End piece.
+        limit: Largest item: words, or pieces without begin and end.
+    """
+
+    table: WordTable
+    bos_id: int | None = None
+    eos_id: int | None = None
+    limit: int = 256
+
+    @property
+    def over_pieces(self) -> bool:
+        """Whether the model reads sequences of pieces."""
+        return self.bos_id is not None
+
+    def collate(self, rows: Sequence[Rows]) -> Arrays:
+        """The model's input arrays."""
+        if self.bos_id is None or self.eos_id is None:
+            return collate_words(rows, self.table)
+        return collate_pieces(rows, self.table, self.bos_id, self.eos_id)
+
+    def costs(self, rows: Rows) -> npt.NDArray[np.int64]:
+        """``[W]``, what each word costs of a batch's budget."""
+        return self.table.lengths[rows].astype(np.int64) if self.over_pieces else np.ones(len(rows), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a teacher said of a corpus's words, laid end to end in its order; memory-mapped or in memory.
+
+    Attributes:
+        logits: ``[N, K]`` float16.
+        hidden: ``[N, D]`` float16, or None.
+    """
+
+    logits: npt.NDArray[np.float16]
+    hidden: npt.NDArray[np.float16] | None = None
+
+
+class EncodedCorpus:
+    """Sentences as arrays.
+
+    Args:
+        sentences: Words, with tags if the corpus is to be learnt from or scored.
+        encoder: The model's.
+        scheme: Needed for tags.
+        targets: Teacher signals for exactly these words.
+        overlap: Words shared by neighbouring parts of a long sentence. 0 to learn, so that no word counts twice; more to predict, so
+            that a word is read from the part in which it is further from an edge.
+
+    Attributes:
+        items: ``[I, 2]``, word ranges of the items: whole sentences, or parts of those longer than the encoder's limit.
+        kept: ``[I, 2]``, the words of each item whose prediction is used; together they are each word once.
+        item_sentence: ``[I]``, the sentence of each item.
+        offsets: ``[S + 1]``, where each sentence begins.
+        languages: Language of each sentence.
+    """
+
+    def __init__(
+        self,
+        sentences: Sequence[Sentence],
+        encoder: Encoder,
+        scheme: LabelScheme | None = None,
+        targets: Targets | None = None,
+        overlap: int = 0,
+    ) -> None:
+        self.encoder = encoder
+        self.targets = targets
+        self.languages = [sentence.language for sentence in sentences]
+        self.offsets = np.concatenate([[0], np.cumsum([len(sentence.words) for sentence in sentences])]).astype(np.int64)
+        self.rows = encoder.table.rows([word for sentence in sentences for word in sentence.words])
+        if targets is not None and len(targets.logits) != len(self.rows):
+            raise ValueError(f"{len(targets.logits)} words of signals for {len(self.rows)} words of text")
+        tagged = scheme is not None and all(sentence.tags is not None for sentence in sentences)
+        self.tags = _tag_ids(sentences, scheme) if tagged and scheme is not None else None
+        self.unannotated = _open_tags(sentences, scheme) if tagged and scheme is not None else None
+        self.items, self.kept, self.item_sentence, self.costs = self._cut(overlap)
+
+    def _cut(self, overlap: int) -> tuple[npt.NDArray[np.int64], ...]:
+        costs = self.encoder.costs(self.rows)
+        total = np.concatenate([[0], np.cumsum(costs)])
+        items: list[tuple[int, int, int, int]] = []
+        owners: list[int] = []
+        for sentence, (start, stop) in enumerate(zip(self.offsets[:-1].tolist(), self.offsets[1:].tolist(), strict=True)):
+            if total[stop] - total[start] <= self.encoder.limit:
+                parts = [(start, stop, start, stop)] if stop > start else []
+            else:
+                cuts = windows(costs[start:stop], self.encoder.limit, overlap)
+                parts = [(start + w.start, start + w.stop, start + w.keep_start, start + w.keep_stop) for w in cuts]
+            items += parts
+            owners += [sentence] * len(parts)
+        ranges = np.array(items, dtype=np.int64).reshape(-1, 4)
+        padding = 2 if self.encoder.over_pieces else 0
+        size = total[ranges[:, 1]] - total[ranges[:, 0]] + padding
+        return ranges[:, :2], ranges[:, 2:], np.array(owners, dtype=np.int64), size
+
+    @property
+    def n_words(self) -> int:
+        """Words in all."""
+        return len(self.rows)
+
+    def select(self, sentences: Sequence[int]) -> EncodedCorpus:
+        """A view of some sentences: same words and targets, fewer items."""
+        part = copy.copy(self)
+        inside = np.isin(self.item_sentence, np.asarray(sentences, dtype=np.int64))
+        part.items, part.kept = self.items[inside], self.kept[inside]
+        part.item_sentence, part.costs = self.item_sentence[inside], self.costs[inside]
+        return part
+
+    def batches(self, budget: int, rng: np.random.Generator | None, chosen: npt.NDArray[np.int64] | None = None) -> list[npt.NDArray[np.int64]]:
+        """Items in batches of like length.
+
+        Args:
+            budget: Largest padded size of a batch; an item above it gets a batch of its own.
+            rng: Shuffles; None gives the order from short to long.
+            chosen: Item numbers to use, with repeats if wanted; None for each once.
+        """
+        order = np.arange(len(self.items)) if chosen is None else chosen
+        if rng is not None:
+            order = rng.permutation(order)
+            mean = max(1.0, float(self.costs[order].mean())) if len(order) else 1.0
+            bucket = max(1, int(BUCKET_BATCHES * budget / mean))
+        else:
+            bucket = max(1, len(order))
+        batches: list[npt.NDArray[np.int64]] = []
+        for start in range(0, len(order), bucket):
+            batches += self._fill(order[start : start + bucket], budget)
+        return [batches[i] for i in rng.permutation(len(batches))] if rng is not None else batches
+
+    def _fill(self, order: npt.NDArray[np.int64], budget: int) -> list[npt.NDArray[np.int64]]:
+        ordered = order[np.argsort(self.costs[order], kind="stable")]
+        cuts, first = [], 0
+        for at, cost in enumerate(self.costs[ordered].tolist()):
+            if at > first and (at - first + 1) * cost > budget:
+                cuts.append(at)
+                first = at
+        return [part for part in np.split(ordered, cuts) if len(part)]
+
+    def collate(self, batch: npt.NDArray[np.int64]) -> dict[str, Tensor]:
+        """The tensors of a batch: the model's arrays, ``word_mask`` ``[B, W]``, and the targets there are, padded with zeros."""
+        ranges = self.items[batch]
+        arrays = self.encoder.collate([self.rows[start:stop] for start, stop in ranges])
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        lengths = arrays["lengths"]
+        mask = np.arange(int(lengths.max())) < lengths[:, None]
+        tensors["word_mask"] = torch.from_numpy(mask)
+        words = np.concatenate([np.arange(start, stop) for start, stop in ranges])
+
+        def padded(values: npt.NDArray[np.generic]) -> Tensor:
+            full = np.zeros((*mask.shape, *values.shape[1:]), dtype=values.dtype)
+            full[mask] = values[words]
+            return torch.from_numpy(full)
+
+        if self.tags is not None:
+            tensors["tags"] = padded(self.tags)
+        if self.unannotated is not None:
+            tensors["unannotated"] = torch.from_numpy(self.unannotated[self.item_sentence[batch]])
+        if self.targets is not None:
+            tensors["teacher_logits"] = padded(self.targets.logits)
+            if self.targets.hidden is not None:
+                tensors["teacher_hidden"] = padded(self.targets.hidden)
+        return tensors
+
+    def predict(self, run: Callable[[dict[str, Tensor]], tuple[Tensor, ...]], budget: int) -> list[npt.NDArray[np.float32]]:
+        """What a model says of every word, in the corpus's order.
+
+        Args:
+            run: From a batch to tensors ``[B, W, ...]``.
+            budget: As in `batches`.
+
+        Returns:
+            One array ``[N, ...]`` for each tensor.
+        """
+        results: list[npt.NDArray[np.float32]] = []
+        for batch in self.batches(budget, rng=None):
+            tensors = self.collate(batch)
+            mask = tensors["word_mask"].numpy()
+            words = np.concatenate([np.arange(start, stop) for start, stop in self.items[batch]])
+            used = np.concatenate([(np.arange(a, b) >= c) & (np.arange(a, b) < d) for (a, b), (c, d) in zip(self.items[batch], self.kept[batch], strict=True)])
+            for number, output in enumerate(run(tensors)):
+                values = output.float().cpu().numpy()
+                if number == len(results):
+                    results.append(np.zeros((self.n_words, *values.shape[2:]), dtype=np.float32))
+                results[number][words[used]] = values[mask][used]
+        return results
+
+
+def _tag_ids(sentences: Sequence[Sentence], scheme: LabelScheme) -> npt.NDArray[np.int64]:
+    return np.concatenate([np.zeros(0, dtype=np.int64), *(scheme.encode(sentence.tags or ()) for sentence in sentences)])
+
+
+def _open_tags(sentences: Sequence[Sentence], scheme: LabelScheme) -> npt.NDArray[np.bool_] | None:
+    """``[S, K]``: tags of the types that a sentence's source does not annotate; None if all sources annotate all types."""
+    if not any(sentence.unannotated for sentence in sentences):
+        return None
+    return np.array([[tag[2:] in sentence.unannotated for tag in scheme.tags] for sentence in sentences], dtype=bool)

@@ -1,0 +1,298 @@
+"""The spaCy component: a distilled student as an ordinary pipe that carries its own weights.
+
+It reads the tokens of a doc as they are, so every entity aligns by construction; it needs no sentence boundaries, and text of any length
+is windowed inside. It is not trainable here: students are trained by nerdistill.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import threading
+import weakref
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+from spacy.pipeline import Pipe
+from spacy.pipeline.span_ruler import prioritize_existing_ents_filter
+from spacy.tokens import Doc, Span, SpanGroup
+
+from nerdistill.errors import BundleError, ConfigError
+from nerdistill.records import WordSpan
+from nerdistill.runtime.bundle import VARIANTS, Bundle, Variant, bundle_from_bytes, open_bundle
+from nerdistill.runtime.tagger import Tagger
+
+Filter = Callable[[Iterable[Span], Iterable[Span]], Iterable[Span]]
+
+WEIGHTS = "bundle"
+"""What the weights are called on disk and in ``exclude``."""
+
+
+class NerDistill(Pipe):
+    """Finds entities and writes ``doc.ents``, ``doc.spans[spans_key]`` with scores, and through it ``span._.score``.
+
+    Args:
+        name: Name in the pipeline.
+        bundle: A bundle folder to take weights from. If it does not exist, weights must come from `from_disk` or `from_bytes`.
+        threads: Threads of the network; None takes one in a worker process and every core elsewhere.
+        variant: ``fp32`` or ``int8``; None takes the bundle's own choice.
+        threshold: Entities with a score below it are left out.
+        spans_key: Group of ``doc.spans`` for everything found, also what `ents_filter` kept out of ``doc.ents``.
+        ents_filter: Chooses between the entities that a doc has (first argument) and those found (second).
+        scorer: What `score` calls.
+
+    Raises:
+        ConfigError: A setting is out of range.
+        BundleError: There is a folder at `bundle`, but it holds no sound bundle.
+    """
+
+    def __init__(
+        self,
+        name: str = "nerdistill",
+        *,
+        bundle: str | Path | None = None,
+        threads: int | None = None,
+        variant: Variant | None = None,
+        threshold: float = 0.0,
+        spans_key: str = "nerdistill",
+        ents_filter: Filter = prioritize_existing_ents_filter,
+        scorer: Callable[..., Any] | None = None,
+    ) -> None:
+        _check(name, threads, variant, threshold)
+        self.name = name
+        self.threads = threads
+        self.variant = variant
+        self.threshold = threshold
+        self.spans_key = spans_key
+        self.ents_filter = ents_filter
+        self.scorer = scorer
+        self._source = None if bundle is None else str(bundle)
+        self._bundle: Bundle | None = None
+        self._home = os.getpid()
+        self._session: _Session | None = None
+        _register_score()
+        if bundle is not None and Path(bundle).is_dir():
+            self.bundle = open_bundle(Path(bundle), variant)
+
+    @property
+    def bundle(self) -> Bundle:
+        """The weights.
+
+        Raises:
+            ConfigError: There are none yet.
+        """
+        if self._bundle is None:
+            found = f"there is no bundle at '{self._source}'" if self._source else "no 'bundle' is set in its config"
+            raise ConfigError(f"component '{self.name}' has no weights: {found}; name a bundle folder there, or load a saved pipeline")
+        return self._bundle
+
+    @bundle.setter
+    def bundle(self, bundle: Bundle) -> None:
+        if self.variant not in (None, bundle.variant):
+            raise BundleError(f"component '{self.name}': the weights are {bundle.variant}, its config asks for {self.variant}")
+        self._bundle = bundle
+        self._session = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Entity types that it can find; none before it has weights."""
+        return self._bundle.info.types if self._bundle else ()
+
+    @property
+    def label_data(self) -> list[str]:
+        """The same as a list."""
+        return list(self.labels)
+
+    @property
+    def cfg(self) -> dict[str, Any]:
+        """The settings that are plain values."""
+        return {"threads": self.threads, "variant": self.variant, "threshold": self.threshold, "spans_key": self.spans_key}
+
+    def __call__(self, doc: Doc) -> Doc:
+        """Tag one doc; ``nlp(text)`` hands an error to the error handler itself."""
+        self.set_annotations([doc], self.predict([doc]))
+        return doc
+
+    def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
+        """Tag a stream of docs, in order.
+
+        Where a batch fails, its docs are tried one by one, and only those that fail go to the error handler.
+
+        Args:
+            stream: The docs.
+            batch_size: Docs read ahead, so that those of like length share a call of the network.
+
+        Raises:
+            ConfigError: There are no weights.
+        """
+        self._tagging()  # missing or damaged weights are no fault of a doc
+        handler = self.get_error_handler()
+        ahead = iter(stream)
+        while batch := list(islice(ahead, batch_size)):
+            for doc, found in zip(batch, self._attempt(batch), strict=True):
+                try:
+                    if isinstance(found, Exception):
+                        raise found
+                    self.set_annotations([doc], [found])
+                except Exception as error:
+                    handler(self.name, self, [doc], error)
+                else:
+                    yield doc
+
+    def _attempt(self, batch: list[Doc]) -> list[list[WordSpan] | Exception]:
+        try:
+            return [*self.predict(batch)]
+        except Exception as error:
+            if len(batch) == 1:
+                return [error]
+        return [result for doc in batch for result in self._attempt([doc])]
+
+    def predict(self, docs: Iterable[Doc]) -> list[list[WordSpan]]:
+        """Find entities without changing anything.
+
+        Returns:
+            For each doc, spans over its tokens, in order, not overlapping. White-space tokens are not shown to the model, so no span
+            begins or ends on one.
+        """
+        words = [[token.text for token in doc] for doc in docs]
+        places = [[at for at, text in enumerate(texts) if text.strip()] for texts in words]
+        shown = [texts if len(at) == len(texts) else [texts[i] for i in at] for texts, at in zip(words, places, strict=True)]
+        found = self._tagging().tag_words(shown)
+        return [  # where no white space stands before the last word, words and tokens have the same indices
+            [
+                span if at[-1] < len(at) else WordSpan(at[span.start], at[span.stop - 1] + 1, span.label, span.score)
+                for span in spans
+                if span.score >= self.threshold
+            ]
+            for at, spans in zip(places, found, strict=True)
+        ]
+
+    def set_annotations(self, docs: Iterable[Doc], found: Iterable[list[WordSpan]]) -> None:
+        """Write what `predict` found; tokens that are blocked for entities stay so."""
+        for doc, spans in zip(docs, found, strict=True):
+            group = [Span(doc, span.start, span.stop, label=span.label) for span in spans]
+            blocked = [token.i for token in doc if token.ent_iob == 3 and not token.ent_type] if doc.has_annotation("ENT_IOB") else []
+            free = [span for span in group if not any(span.start <= at < span.end for at in blocked)] if blocked else group
+            chosen = list(self.ents_filter(doc.ents, free))
+            doc.set_ents(chosen, blocked=[doc[at : at + 1] for at in blocked], default="outside")
+            attributes = {"scores": [float(span.score) for span in spans], "source": "nerdistill"}
+            doc.spans[self.spans_key] = SpanGroup(doc, name=self.spans_key, attrs=attributes, spans=group)
+
+    def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
+        """Write the weights as a bundle under ``path/bundle``, unless ``bundle`` is excluded; settings are in the pipeline's config.
+
+        Raises:
+            ConfigError: There are no weights.
+        """
+        if WEIGHTS in exclude:
+            return
+        folder = Path(path) / WEIGHTS
+        self.bundle.to_disk(folder)
+        for name in set(VARIANTS.values()) - self.bundle.files.keys():
+            (folder / name).unlink(missing_ok=True)  # of a pipeline that was saved there before
+
+    def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> Self:
+        """Read what `to_disk` wrote.
+
+        Raises:
+            BundleError: It is missing or damaged.
+        """
+        if WEIGHTS not in exclude:
+            self.bundle = open_bundle(Path(path) / WEIGHTS, self.variant)
+        return self
+
+    def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
+        """What `to_disk` writes, as bytes."""
+        return b"" if WEIGHTS in exclude else self.bundle.to_bytes()
+
+    def from_bytes(self, raw: bytes, *, exclude: Iterable[str] = ()) -> Self:
+        """The inverse of `to_bytes`.
+
+        Raises:
+            BundleError: They are not such bytes.
+        """
+        if raw and WEIGHTS not in exclude:
+            self.bundle = bundle_from_bytes(raw)
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., NerDistill], tuple[type[NerDistill], str, dict[str, Any]]]:
+        """Pickle settings and weights; the copy opens its own network, so it may go to a worker process."""
+        state = {key: value for key, value in self.__dict__.items() if key not in ("name", "_session", "_home")}
+        return _restore, (type(self), self.name, state)
+
+    def _tagging(self) -> _Session:
+        """The open network of this process."""
+        if self._session is None or self._session.left:
+            worker = multiprocessing.parent_process() is not None or os.getpid() != self._home
+            self._session = _Session(self.bundle, self.threads or (1 if worker else None))
+        return self._session
+
+
+class _Session:
+    """The open network of one process, for any number of threads.
+
+    A forked child inherits the network but not its threads. To close it there would be to wait for them for ever, so it is left open.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int | None) -> None:
+        self.tagger = Tagger(bundle, threads)
+        self.left = False
+        self._lock = threading.Lock()
+        _OPEN.add(self)
+
+    def tag_words(self, sentences: list[list[str]]) -> list[list[WordSpan]]:
+        with self._lock:
+            return self.tagger.tag_words(sentences)
+
+
+_OPEN: weakref.WeakSet[_Session] = weakref.WeakSet()
+
+
+def _leave_inherited() -> None:
+    for session in _OPEN:
+        session.left = True
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session.tagger))  # so that nothing closes it, not even the end of the process
+    _OPEN.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_inherited)
+
+
+def span_score(span: Span) -> float | None:
+    """Getter of ``span._.score``: the score of an entity that the component found, None of any other span.
+
+    The score is the geometric mean of the probabilities of its words' tags. It ranks, and is not calibrated.
+    """
+    for group in span.doc.spans.values():
+        if group.attrs.get("source") == "nerdistill":
+            at = bisect_left(group, span.start, key=lambda other: other.start)
+            if at < len(group) and (group[at].start, group[at].end, group[at].label) == (span.start, span.end, span.label):
+                return float(group.attrs["scores"][at])
+    return None
+
+
+def _register_score() -> None:
+    if not Span.has_extension("score"):
+        Span.set_extension("score", getter=span_score)
+
+
+def _restore(kind: type[NerDistill], name: str, state: dict[str, Any]) -> NerDistill:
+    component = kind.__new__(kind)
+    component.name = name
+    component.__dict__.update(state, _session=None, _home=os.getpid())
+    _register_score()
+    return component
+
+
+def _check(name: str, threads: int | None, variant: str | None, threshold: float) -> None:
+    if threads is not None and threads < 1:
+        raise ConfigError(f"component '{name}': threads = {threads}, expected 1 or more, or null")
+    if variant is not None and variant not in VARIANTS:
+        raise ConfigError(f"component '{name}': variant = '{variant}', expected one of {', '.join(VARIANTS)}, or null")
+    if not 0 <= threshold <= 1:
+        raise ConfigError(f"component '{name}': threshold = {threshold}, expected a number from 0 to 1")

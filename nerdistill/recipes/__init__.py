@@ -1,0 +1,1 @@
+"""Recipes: how a student learns, as lists of stages; one file each."""

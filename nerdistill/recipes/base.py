@@ -1,0 +1,72 @@
+"""What a recipe is, and how one is added.
+
+A recipe is one file in this folder: an options model and a function from options and group names to stages. It holds no loop and touches
+no weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from nerdistill.errors import ConfigError
+from nerdistill.registry import Registry
+from nerdistill.students.base import Options
+from nerdistill.training.stage import Optimisation, Stage, Term
+
+
+@dataclass(frozen=True)
+class RecipeKind:
+    """A registered recipe.
+
+    Attributes:
+        options: Options model.
+        plan: From options and the student's group names, head first, to stages in order.
+        summary: One line for listings.
+        paper: Where it is from.
+        version: Counts up when the same options come to mean another training.
+    """
+
+    options: type[Options]
+    plan: Callable[[Any, tuple[str, ...]], tuple[Stage, ...]]
+    summary: str
+    paper: str
+    version: int = 1
+
+
+RECIPES: Registry[RecipeKind] = Registry("recipe", "nerdistill.recipes")
+
+
+def plan_recipe(name: str, options: Mapping[str, Any], groups: Sequence[str]) -> tuple[Stage, ...]:
+    """The stages of a registered recipe.
+
+    Raises:
+        ConfigError: There is no such recipe, or its options are wrong.
+    """
+    kind = RECIPES.get(name)
+    try:
+        return kind.plan(kind.options.model_validate(dict(options)), tuple(groups))
+    except ValidationError as error:
+        faults = "; ".join(f"recipe.options.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise ConfigError(f"recipe '{name}': {faults}") from error
+
+
+def unfreeze(stage: Stage, groups: Sequence[str], opening: Optimisation) -> tuple[Stage, ...]:
+    """A stage once for each number of open groups: the head, then head and projection, and so on down to the embeddings.
+
+    Args:
+        stage: The last one, with everything open.
+        groups: Head first.
+        opening: Steps of those before it.
+    """
+    early = [
+        stage.model_copy(update={"name": f"{stage.name}-{groups[n - 1]}", "trainable": tuple(groups[:n]), "optimisation": opening})
+        for n in range(1, len(groups))
+    ]
+    return (*early, stage.model_copy(update={"name": f"{stage.name}-{groups[-1]}"}))
+
+
+__all__ = ["RECIPES", "Optimisation", "RecipeKind", "Stage", "Term", "plan_recipe", "unfreeze"]

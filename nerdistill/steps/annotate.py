@@ -1,0 +1,51 @@
+"""The teacher's signals over the transfer text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nerdistill.errors import ConfigError, DataError
+from nerdistill.fingerprint import fingerprint_sentences
+from nerdistill.steps.context import Context
+from nerdistill.steps.teach import Taught, open_teacher, teach
+from nerdistill.teachers.annotate import annotate
+from nerdistill.teachers.store import SignalStore, store_ready
+
+
+@dataclass(frozen=True)
+class Signals:
+    """A finished store.
+
+    Attributes:
+        folder: Where it is.
+        identity: Fingerprint of teacher, text and settings.
+    """
+
+    folder: Path
+    identity: str
+
+    def open(self) -> SignalStore:
+        """Map it into memory."""
+        return SignalStore(self.folder, self.identity)
+
+
+def annotate_transfer(context: Context, taught: Taught | None = None) -> Signals:
+    """Make the run's signals, or find them made; teaches first if need be."""
+    taught = taught or teach(context)
+    config, text = context.config, context.data.transfer
+    if not text:
+        raise DataError("there is no transfer text: name some under [[data.transfer]], or set data.swap.copies")
+    settings = {"layer": config.signals.layer, "width": config.signals.width, "window": config.teacher.max_pieces}
+    precision = config.teacher.precision
+    label_map = config.teacher.label_map if not config.teacher.fine_tune else None
+    identity = context.identity("annotate", taught.identity, fingerprint_sentences(text), settings, precision, label_map, config.data.types)
+    folder = context.step_folder("signals", identity)
+    if not store_ready(folder, identity):
+        context.log.say("signals: the teacher reads the transfer text")
+        annotator = open_teacher(context, taught, config.signals.layer, config.signals.width)
+        depth = annotator.model.n_layers
+        if not -depth - 1 <= config.signals.layer <= depth:
+            raise ConfigError(f"signals.layer = {config.signals.layer}: the teacher has layers 0 (embeddings) to {depth}")
+        annotate(annotator, text, folder, identity, context.log.named("signals"))
+    return Signals(folder, identity)

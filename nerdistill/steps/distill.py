@@ -1,0 +1,255 @@
+"""The student: built, trained stage by stage, and written as a bundle."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_model, save_model
+from tokenizers import Tokenizer
+
+from nerdistill import __version__
+from nerdistill.config import RunConfig
+from nerdistill.corpus.encoded import EncodedCorpus, Encoder, Targets
+from nerdistill.errors import ConfigError
+from nerdistill.evaluation.scores import f1_by_language
+from nerdistill.export.bundle_writer import MAX_PIECES, WINDOW, Manifest, write_bundle
+from nerdistill.files import finished, folder_beside, read_json
+from nerdistill.fingerprint import fingerprint
+from nerdistill.labels import tags_of
+from nerdistill.losses.base import LOSSES, LossTerm, Widths
+from nerdistill.recipes.base import RECIPES, plan_recipe
+from nerdistill.records import Sentence
+from nerdistill.runtime.tagger import Tagger
+from nerdistill.steps.annotate import Signals, annotate_transfer
+from nerdistill.steps.context import Context
+from nerdistill.steps.teach import Taught, teach
+from nerdistill.students.base import STUDENTS, Shape, Student, build_student
+from nerdistill.students.parts.reduction import reduce_table
+from nerdistill.students.vocabulary import Vocabulary, prune
+from nerdistill.teachers.huggingface import load_pieces, load_teacher
+from nerdistill.text.encoder import WordTable
+from nerdistill.training.loop import StageRun, run_stage
+from nerdistill.training.runlog import RunLog
+from nerdistill.training.selection import DevF1, HeldOutLoss
+from nerdistill.training.stage import Stage
+
+HELD_OUT_EVERY = 50
+"""One transfer sentence in so many is held out to choose weights where there are no labels."""
+
+DEV_BATCH = 16384
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """A finished student.
+
+    Attributes:
+        bundle: Its folder.
+        seconds: Time that its stages took.
+    """
+
+    bundle: Path
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Encoded text of a student's stages.
+
+    Attributes:
+        labelled: Gold tags.
+        transfer: Signals, or None for a recipe without a teacher.
+        held_out: A part of the transfer text that no stage learns from.
+        dev: For selection.
+    """
+
+    labelled: EncodedCorpus
+    transfer: EncodedCorpus | None
+    held_out: EncodedCorpus | None
+    dev: EncodedCorpus
+
+
+def distill(context: Context) -> Distilled:
+    """Make the run's student, or find it made; teaches and annotates first if need be."""
+    config = context.config
+    taught = teach(context)
+    signals = annotate_transfer(context, taught)
+    plan = _plan(config, config.recipe.name, config.recipe.options)
+    identity = context.identity(
+        "distill", signals.identity, context.labelled_digest, config.student.model_dump(), [stage.model_dump() for stage in plan],
+        RECIPES.get(config.recipe.name).version, config.data.alpha,
+    )  # fmt: skip
+    return _train(context, taught, signals, plan, identity, "student", config.student.embeddings)
+
+
+def train_baseline(context: Context) -> Distilled:
+    """The same student on the labels alone, from random embeddings: no teacher, no transfer text; only the choice of pieces is shared."""
+    config = context.config
+    taught = teach(context)
+    plan = _plan(config, "labels_only", config.evaluation.baseline_options)
+    words = fingerprint(sorted(_words(context).items())[:1000], len(_words(context)))
+    identity = context.identity(
+        "baseline", words, context.labelled_digest, config.student.model_dump(), [stage.model_dump() for stage in plan], config.data.alpha
+    )
+    return _train(context, taught, None, plan, identity, "no_teacher", "random")
+
+
+def _plan(config: RunConfig, recipe: str, options: Mapping[str, Any]) -> tuple[Stage, ...]:
+    """The stages, from nothing but the configuration."""
+    kind = STUDENTS.get(config.student.kind)
+    tiny = kind.build(kind.options.model_validate(config.student.options), Shape(2, 2 * len(config.data.types) + 1), None)
+    plan = plan_recipe(recipe, options, [group.name for group in tiny.groups()])
+    needs_states = any("teacher_hidden" in LOSSES.get(term.loss).needs for stage in plan for term in stage.terms)
+    if needs_states and not config.signals.width:
+        raise ConfigError(f"recipe '{recipe}' learns from teacher states: set signals.width above 0, or leave that stage out")
+    return plan
+
+
+def _train(
+    context: Context, taught: Taught, signals: Signals | None, plan: tuple[Stage, ...], identity: str, system: str, embeddings: str
+) -> Distilled:
+    folder = context.step_folder(system, identity)
+    bundle = folder / "bundle"
+    if finished(bundle, identity=identity):
+        return Distilled(bundle, read_json(bundle / "done.json")["seconds"])
+    context.log.say(f"{system.replace('_', ' ')}: {len(plan)} stage{'s' * (len(plan) > 1)}")
+    vocabulary = _vocabulary(context, taught)
+    student = _build(context.config, taught, vocabulary, embeddings, len(context.data.scheme.tags))
+    texts, widths = _texts(context, vocabulary, signals, student.state_width)
+    seconds = _run_stages(context, student, texts, widths, plan, folder, identity, context.log.named(system))
+    provenance = _provenance(context, system, embeddings)
+    manifest = Manifest(
+        name=context.config.package.name if system == "student" else f"{context.config.package.name}-{system}",
+        types=context.config.data.types,
+        languages=context.config.data.languages,
+        student={"kind": context.config.student.kind, "options": context.config.student.options, "pieces": len(vocabulary.teacher_ids)},
+        version=context.config.package.version,
+        provenance=provenance,
+    )
+    score = (lambda tagger: tagger_f1(tagger, context.data.dev)) if system == "student" else None
+    student.cpu().eval()
+    write_bundle(
+        bundle, student, vocabulary, manifest, score, context.config.package.int8_tolerance, {"identity": identity, "seconds": round(seconds, 2)}
+    )
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+    return Distilled(bundle, round(seconds, 2))
+
+
+def tagger_tags(tagger: Tagger, sentences: Sequence[Sentence]) -> list[tuple[str, ...]]:
+    """A tagger's tags for sentences that are split already."""
+    found = tagger.tag_words([sentence.words for sentence in sentences])
+    return [tags_of(spans, len(sentence.words)) for spans, sentence in zip(found, sentences, strict=True)]
+
+
+def tagger_f1(tagger: Tagger, sentences: Sequence[Sentence]) -> dict[str, float]:
+    """A tagger's strict F1 by language."""
+    return f1_by_language(sentences, tagger_tags(tagger, sentences))
+
+
+def _words(context: Context) -> Counter[str]:
+    return Counter(word for text in (context.data.train, context.data.transfer) for sentence in text for word in sentence.words)
+
+
+def _vocabulary(context: Context, taught: Taught) -> Vocabulary:
+    pieces = load_pieces(taught.model)
+    return prune(pieces.tokenizer, pieces.unk_id, pieces.pad_id, _words(context), context.config.student.pieces)
+
+
+def _build(config: RunConfig, taught: Taught, vocabulary: Vocabulary, embeddings: str, n_tags: int) -> Student:
+    kind = STUDENTS.get(config.student.kind)
+    table = None
+    if embeddings == "svd":
+        width = kind.embedding_width(kind.options.model_validate(config.student.options))
+        teacher = load_teacher(taught.model, None, "float32", config.seed).word_embeddings.weight
+        if width > teacher.shape[1]:
+            raise ConfigError(f"student.options: embedding width {width} is above the teacher's {teacher.shape[1]}; use a smaller one or random")
+        table = reduce_table(teacher, vocabulary.teacher_ids, width)
+    return build_student(config.student.kind, config.student.options, Shape(len(vocabulary.teacher_ids), n_tags), table, config.seed)
+
+
+def student_encoder(tokenizer: Tokenizer) -> Encoder:
+    """How students read words."""
+    return Encoder(WordTable(tokenizer, unk_id=1, pad_id=0, max_pieces=MAX_PIECES, capacity=1 << 62), limit=WINDOW)
+
+
+def _texts(context: Context, vocabulary: Vocabulary, signals: Signals | None, state_width: int) -> tuple[Texts, Widths]:
+    data = context.data
+    encoder = student_encoder(vocabulary.tokenizer)
+    labelled = EncodedCorpus(data.train, encoder, data.scheme)
+    dev = EncodedCorpus(data.dev, encoder)
+    if signals is None:
+        return Texts(labelled, None, None, dev), Widths(state_width, 0)
+    store = signals.open()
+    everything = EncodedCorpus(data.transfer, encoder, targets=store.targets())
+    held_out, transfer = _part(everything, data.transfer, True), _part(everything, data.transfer, False)
+    return Texts(labelled, transfer, held_out, dev), Widths(state_width, store.counts["hidden_width"])
+
+
+def _part(corpus: EncodedCorpus, sentences: Sequence[Sentence], held_out: bool) -> EncodedCorpus:
+    return corpus.select([number for number in range(len(sentences)) if (number % HELD_OUT_EVERY == 0) == held_out])
+
+
+def _run_stages(
+    context: Context, student: Student, texts: Texts, widths: Widths, plan: tuple[Stage, ...], folder: Path, identity: str, log: RunLog
+) -> float:
+    seconds = 0.0
+    for number, stage in enumerate(plan):
+        target = folder / f"{number:02}-{stage.name}"
+        stage_identity = fingerprint(identity, number, stage.name)
+        if finished(target, identity=stage_identity):
+            load_model(student, str(target / "model.safetensors"))
+        else:
+            result = run_stage(_stage_run(context, student, texts, widths, stage, folder / "checkpoint", stage_identity, log))
+            with folder_beside(target, {"identity": stage_identity, "seconds": result.seconds}) as made:
+                save_model(student, str(made / "model.safetensors"))
+        seconds += read_json(target / "done.json")["seconds"]
+    return seconds
+
+
+def _stage_run(
+    context: Context, student: Student, texts: Texts, widths: Widths, stage: Stage, folder: Path, identity: str, log: RunLog
+) -> StageRun:
+    corpus = texts.labelled if stage.text == "labelled" else texts.transfer
+    if corpus is None:
+        raise ConfigError(f"stage '{stage.name}' learns from transfer text, and this run has none")
+    terms = [(_build_term(term.loss, term.options, widths), term.weight) for term in stage.terms]
+    groups = {group.name: group.module for group in student.groups()}
+    opened = list(groups) if stage.trainable == ("*",) else list(stage.trainable)
+    trainable = {f"{name}.{key}": weight for name in opened for key, weight in groups[name].named_parameters()}
+    for weight in student.parameters():
+        weight.requires_grad_(False)
+    for weight in trainable.values():
+        weight.requires_grad_(True)
+    score: DevF1 | HeldOutLoss | None = None
+    if stage.select == "dev_f1":
+        score = DevF1(student, texts.dev, context.data.dev, context.data.scheme, DEV_BATCH)
+    elif stage.select == "held_out_loss" and texts.held_out is not None:
+        score = HeldOutLoss(student, terms, texts.held_out, DEV_BATCH)
+    return StageRun(
+        stage=stage, model=student, trainable=trainable, terms=terms, corpus=corpus, score=score, folder=folder, identity=identity,
+        seed=context.config.seed, alpha=context.config.data.alpha, log=log, accelerator=context.accelerator,
+    )  # fmt: skip
+
+
+def _build_term(name: str, options: Mapping[str, Any], widths: Widths) -> LossTerm:
+    kind = LOSSES.get(name)
+    return kind.build(kind.options.model_validate(dict(options)), widths)
+
+
+def _provenance(context: Context, system: str, embeddings: str) -> dict[str, Any]:
+    config = context.config
+    return {
+        "nerdistill": __version__,
+        "licence": config.package.licence,
+        "teacher": config.teacher.model if system == "student" else "none",
+        "recipe": config.recipe.model_dump() if system == "student" else {"name": "labels_only"},
+        "embeddings": embeddings,
+        "seed": config.seed,
+        "data": {**context.data.counts, "languages": list(config.data.languages)},
+    }
+

@@ -1,0 +1,133 @@
+"""The first step: read, map and clean all text that may be learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nerdistill.config import RunConfig, SourceFormat
+from nerdistill.corpus.augment import names_in, read_names, swap_entities
+from nerdistill.corpus.labelmap import LabelMap
+from nerdistill.corpus.readers import ReadOptions, read
+from nerdistill.corpus.splits import digests, distinct, evenly, split_by_content, without
+from nerdistill.errors import ConfigError, DataError
+from nerdistill.labels import LabelScheme
+from nerdistill.records import Sentence
+
+DEV_FRACTION = 0.1
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run learns from. There is no test set here.
+
+    Attributes:
+        scheme: Tags.
+        train: Labelled sentences.
+        dev: Held-out labelled sentences, which choose between weights.
+        transfer: Unlabelled sentences.
+        counts: What was read, made and dropped, for the report.
+    """
+
+    scheme: LabelScheme
+    train: tuple[Sentence, ...]
+    dev: tuple[Sentence, ...]
+    transfer: tuple[Sentence, ...]
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def prepare(config: RunConfig) -> RunData:
+    """Read everything but the test set, and drop from it every sentence that a held-out set also has.
+
+    Raises:
+        DataError: A file is missing or malformed.
+        ConfigError: The types do not fit the files.
+    """
+    scheme = LabelScheme(config.data.types)
+    train, dev = _labelled(config)
+    test = digests(test_sentences(config, labelled=False))
+    held_out = test | digests(dev)
+    kept = without(train, held_out)
+    transfer = [*_transfer(config), *_swapped(config, kept)]
+    clean = without(distinct(transfer), held_out)
+    if not kept or not dev:
+        raise DataError(f"{len(kept)} training and {len(dev)} dev sentences are left; both are needed")
+    counts = {
+        "train_sentences": len(kept),
+        "train_words": sum(len(sentence.words) for sentence in kept),
+        "train_dropped_as_held_out": len(train) - len(kept),
+        "dev_sentences": len(dev),
+        "transfer_sentences": len(clean),
+        "transfer_words": sum(len(sentence.words) for sentence in clean),
+        "transfer_dropped_as_repeated_or_held_out": len(transfer) - len(clean),
+    }
+    return RunData(scheme, tuple(kept), tuple(dev), tuple(clean), counts)
+
+
+def test_sentences(config: RunConfig, labelled: bool = True) -> list[Sentence]:
+    """The test set, for scoring; `prepare` takes only its words, to keep them out of training."""
+    source = config.data.labelled[0].model_copy(update={"languages": ()})
+    return _read_all(config, source, config.evaluation.test, config.evaluation.limit, labelled)
+
+
+test_sentences.__test__ = False  # type: ignore[attr-defined]  # a name that pytest would take for a test
+
+
+def _labelled(config: RunConfig) -> tuple[list[Sentence], list[Sentence]]:
+    train: list[Sentence] = []
+    dev: list[Sentence] = []
+    for source in config.data.labelled:
+        found = _read_all(config, source, source.train, source.train_limit, True)
+        if source.dev:
+            held = _read_all(config, source, source.dev, source.dev_limit, True)
+        else:
+            found, held = split_by_content(found, DEV_FRACTION, "dev")
+        train += found
+        dev += held
+    return train, dev
+
+
+def _transfer(config: RunConfig) -> list[Sentence]:
+    return [sentence for source in config.data.transfer for sentence in _read_all(config, source, source.path, source.limit, False)]
+
+
+def _swapped(config: RunConfig, train: Sequence[Sentence]) -> list[Sentence]:
+    swap = config.data.swap
+    if not swap.copies:
+        return []
+    names = names_in(train)
+    for language in config.data.languages if swap.names else ():
+        for key, more in read_names(_path(config, swap.names, language), language, config.data.types).items():
+            names[key] = list(dict.fromkeys([*names.get(key, []), *more]))
+    return swap_entities(train, names, swap.copies, config.seed)
+
+
+def _path(config: RunConfig, template: str, language: str) -> Path:
+    return Path(config.data.root) / template.replace("{lang}", language)
+
+
+def _read_all(config: RunConfig, source: SourceFormat, template: str, limit: int, labelled: bool) -> list[Sentence]:
+    label_map = LabelMap(config.data.types, source.label_map, source.unannotated)
+    languages = source.languages or config.data.languages
+    strangers = [language for language in languages if language not in config.data.languages]
+    if strangers:
+        raise ConfigError(f"'{template}' has the languages {strangers}, which data.languages does not name")
+    sentences: list[Sentence] = []
+    for language in languages:
+        options = ReadOptions(
+            language=language,
+            columns=source.columns,
+            encoding=source.encoding,
+            scheme=source.scheme,
+            tag_names=source.tag_names,
+            labelled=labelled,
+        )
+        place = template.replace("{lang}", language) if source.format == "hub" else _path(config, template, language)
+        part = evenly(read(place, source.format, options), limit)
+        sentences += _mapped(part, label_map.apply) if labelled else part
+    return sentences
+
+
+def _mapped(sentences: Iterable[Sentence], apply: Callable[[Sentence], Sentence]) -> list[Sentence]:
+    return [apply(sentence) for sentence in sentences]

@@ -1,0 +1,113 @@
+"""The teacher: fine-tuned on the labelled sentences, or taken as it is."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from nerdistill.corpus.encoded import EncodedCorpus
+from nerdistill.files import finished, folder_beside, read_json
+from nerdistill.fingerprint import fingerprint, sha256_file
+from nerdistill.losses.base import LOSSES, Widths
+from nerdistill.steps.context import Context
+from nerdistill.teachers.annotate import OVERLAP, Annotator
+from nerdistill.teachers.huggingface import best_precision, checkpoint_tags, load_pieces, load_teacher, resolve, save_teacher
+from nerdistill.teachers.reconcile import reconcile
+from nerdistill.training.loop import StageRun, run_stage
+from nerdistill.training.selection import DevF1
+from nerdistill.training.stage import Optimisation, Stage, Term
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A teacher on disk.
+
+    Attributes:
+        model: Checkpoint folder, or hub id where it was taken as it is.
+        identity: Fingerprint of its weights' making.
+    """
+
+    model: str
+    identity: str
+
+
+def teach(context: Context) -> Taught:
+    """Make the run's teacher, or find it made."""
+    config = context.config.teacher
+    source = resolve(config.model)
+    if not config.fine_tune:
+        tags = checkpoint_tags(source, config.revision) or ()
+        reconcile(tags, context.data.scheme, config.label_map)
+        return Taught(source, fingerprint(_weights_digest(source), config.revision))
+    settings = config.model_dump(exclude={"label_map"})
+    identity = context.identity("teach", settings, _weights_digest(source), context.labelled_digest, context.config.data.alpha)
+    folder = context.step_folder("teacher", identity)
+    if not finished(folder, identity=identity):
+        context.log.say(f"teacher: fine-tuning {config.model}")
+        _fine_tune(context, source, folder, identity)
+    return Taught(str(folder), identity)
+
+
+def open_teacher(context: Context, taught: Taught, layer: int = 0, width: int = 0) -> Annotator:
+    """The finished teacher, ready to read text."""
+    config = context.config
+    device = context.accelerator.device
+    precision = best_precision(config.teacher.precision, device)
+    revision = None if Path(taught.model).is_dir() else config.teacher.revision
+    model = load_teacher(taught.model, None, precision, config.seed, revision).to(device)
+    label_map = None if config.teacher.fine_tune else config.teacher.label_map
+    targets = reconcile(model.tags, context.data.scheme, label_map)
+    encoder = load_pieces(taught.model, revision).encoder(config.teacher.max_pieces)
+    return Annotator(model, encoder, context.data.scheme, targets, config.signals.batch, layer, width)
+
+
+def _fine_tune(context: Context, source: str, folder: Path, identity: str) -> None:
+    config, data = context.config.teacher, context.data
+    precision = best_precision(config.precision, context.accelerator.device)
+    model = load_teacher(source, data.scheme.tags, precision, context.config.seed, config.revision)
+    pieces = load_pieces(source, config.revision)
+    encoder = pieces.encoder(config.max_pieces)
+    if config.freeze_embeddings:
+        model.word_embeddings.requires_grad_(False)
+    stage = Stage(
+        name="fine-tuning",
+        text="labelled",
+        terms=(Term(loss="hard_tags"),),
+        optimisation=Optimisation(
+            learning_rate=config.learning_rate, schedule="linear", warmup=config.warmup, weight_decay=config.weight_decay,
+            batch=config.batch, accumulate=config.accumulate, epochs=config.epochs, patience=config.patience, evaluations=config.evaluations,
+        ),
+    )  # fmt: skip
+    kind = LOSSES.get("hard_tags")
+    run = StageRun(
+        stage=stage,
+        model=model,
+        trainable={name: weight for name, weight in model.named_parameters() if weight.requires_grad},
+        terms=[(kind.build(kind.options(), Widths(0, 0)), 1.0)],
+        corpus=EncodedCorpus(data.train, encoder, data.scheme),
+        score=DevF1(model, EncodedCorpus(data.dev, encoder, overlap=OVERLAP), data.dev, data.scheme, context.config.signals.batch),
+        folder=folder.with_name(f"{folder.name}-checkpoint"),
+        identity=identity,
+        seed=context.config.seed,
+        alpha=context.config.data.alpha,
+        log=context.log.named("teacher"),
+        accelerator=context.accelerator,
+    )
+    result = run_stage(run)
+    with folder_beside(folder, {"identity": identity, "dev_f1": result.best_score, "seconds": round(result.seconds, 1)}) as target:
+        save_teacher(model, pieces, target)
+    shutil.rmtree(run.folder, ignore_errors=True)
+
+
+def taught_seconds(taught: Taught) -> float | None:
+    """Time that fine-tuning took, None for a teacher taken as it is."""
+    marker = Path(taught.model) / "done.json"
+    return read_json(marker).get("seconds") if marker.is_file() else None
+
+
+def _weights_digest(source: str) -> str:
+    folder = Path(source)
+    if not folder.is_dir():
+        return source
+    return fingerprint([sha256_file(file) for file in sorted(folder.glob("*.safetensors"))] or source)

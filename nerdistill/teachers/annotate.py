@@ -1,0 +1,147 @@
+"""Annotation: the teacher reads unlabelled text once, and what it says is stored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+
+from nerdistill.corpus.encoded import EncodedCorpus, Encoder
+from nerdistill.labels import LabelScheme
+from nerdistill.records import Sentence
+from nerdistill.runtime.decode import decode_tags, log_softmax
+from nerdistill.teachers.huggingface import TeacherModel
+from nerdistill.teachers.reconcile import merge_logits
+from nerdistill.teachers.store import SHARD_SENTENCES, finish_store, shard_path, store_ready, write_shard
+from nerdistill.training.runlog import RunLog, clock
+
+OVERLAP = 16
+"""Words shared by the windows of a sentence that is too long for the teacher."""
+
+_REDUCTION_SENTENCES = 1000
+
+
+@dataclass(frozen=True)
+class Annotator:
+    """A frozen teacher with all it takes to read text.
+
+    Attributes:
+        model: In evaluation mode; gradients are off.
+        encoder: Its reader.
+        scheme: Tags of the data, which the signals are in.
+        targets: From `reconcile`.
+        batch: Padded pieces in one forward pass.
+        layer: Which layer's states are kept; 0 is the embeddings.
+        width: To how many dimensions they are reduced; 0 keeps none.
+    """
+
+    model: TeacherModel
+    encoder: Encoder
+    scheme: LabelScheme
+    targets: tuple[int, ...]
+    batch: int = 8192
+    layer: int = 0
+    width: int = 0
+
+    def __post_init__(self) -> None:
+        """Freeze the teacher."""
+        self.model.eval().requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the teacher is."""
+        return next(self.model.parameters()).device
+
+    def read(self, sentences: Sequence[Sentence]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Logits over the data's tags ``[N, K]``, states of the chosen layer ``[N, d]``, and sentence offsets ``[S + 1]``."""
+        if self.model.training:
+            raise RuntimeError("the teacher is in training mode; its dropout would be in the signals")
+        corpus = EncodedCorpus(sentences, self.encoder, overlap=OVERLAP)
+
+        def run(batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
+            output = self.model({name: tensor.to(self.device) for name, tensor in batch.items()})
+            return merge_logits(output.logits, self.targets, len(self.scheme.tags)), output.hidden[self.layer]
+
+        with torch.inference_mode():
+            logits, hidden = corpus.predict(run, self.batch)
+        return logits, hidden, corpus.offsets
+
+    def tag(self, sentences: Sequence[Sentence]) -> list[tuple[str, ...]]:
+        """The most probable valid tags of each sentence."""
+        logits, _, offsets = self.read(sentences)
+        tags = decode_tags(log_softmax(logits), offsets, self.scheme)
+        return [self.scheme.decode(tags[start:stop]) for start, stop in zip(offsets[:-1], offsets[1:], strict=True)]
+
+
+def annotate(annotator: Annotator, sentences: Sequence[Sentence], folder: Path, identity: str, log: RunLog) -> None:
+    """Store the teacher's signals for some text; finished shards are kept, so it can be interrupted.
+
+    Args:
+        annotator: The teacher.
+        sentences: The text.
+        folder: The store, which belongs to `identity` alone.
+        identity: Fingerprint of teacher, text and settings.
+        log: Where to tell.
+    """
+    if store_ready(folder, identity):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    reduction = _reduction(annotator, sentences, folder)
+    n_shards = -(-len(sentences) // SHARD_SENTENCES)
+    n_words = sum(len(sentence.words) for sentence in sentences)
+    began, done, read = time.monotonic(), 0, 0
+    for number in range(n_shards):
+        part = sentences[number * SHARD_SENTENCES : (number + 1) * SHARD_SENTENCES]
+        words = sum(len(sentence.words) for sentence in part)
+        done += words
+        if shard_path(folder, number).is_file():
+            continue
+        _write(annotator, part, folder, number, reduction)
+        read += words
+        rate = read / (time.monotonic() - began)
+        log.event("annotate", words=done, of=n_words, words_per_second=round(rate))
+        log.show(f"  signals {done:>10,}/{n_words:,} words  {rate:>8,.0f} words/s  {clock((n_words - done) / rate)} left")
+    seconds = time.monotonic() - began
+    finish_store(
+        folder, identity, shards=n_shards, sentences=len(sentences), words=n_words, tags=len(annotator.scheme.tags),
+        hidden_width=annotator.width, layer=annotator.layer, seconds=round(seconds, 2), words_per_second=round(read / max(seconds, 1e-9)),
+    )  # fmt: skip
+    log.say(f"  signals: {n_words:,} words of {len(sentences):,} sentences in {clock(seconds)}")
+
+
+def _write(annotator: Annotator, part: Sequence[Sentence], folder: Path, number: int, reduction: dict[str, npt.NDArray[np.float32]]) -> None:
+    logits, hidden, offsets = annotator.read(part)
+    tags = decode_tags(log_softmax(logits), offsets, annotator.scheme).astype(np.int8)
+    reduced = None
+    if annotator.width:
+        reduced = ((hidden - reduction["mean"]) @ reduction["directions"] / reduction["scale"]).astype(np.float16)
+    write_shard(folder, number, [len(sentence.words) for sentence in part], logits.astype(np.float16), reduced, tags)
+
+
+def _reduction(annotator: Annotator, sentences: Sequence[Sentence], folder: Path) -> dict[str, npt.NDArray[np.float32]]:
+    """PCA of the layer's states over an even sample of the text, scaled to unit mean square; made once per store."""
+    path = folder / "reduction.safetensors"
+    if not annotator.width:
+        return {}
+    if not path.is_file():
+        every = max(1, len(sentences) // _REDUCTION_SENTENCES)
+        _, states, _ = annotator.read(sentences[::every][:_REDUCTION_SENTENCES])
+        mean = states.mean(axis=0)
+        centred = (states - mean).astype(np.float64)
+        values, vectors = np.linalg.eigh(centred.T @ centred)
+        directions = vectors[:, np.argsort(-values)[: annotator.width]]
+        scale = np.sqrt(np.square(centred @ directions).mean())
+        beside = path.with_suffix(".part")
+        save_file(
+            {"mean": mean, "directions": np.ascontiguousarray(directions, dtype=np.float32), "scale": np.array([scale], dtype=np.float32)},
+            beside,
+        )
+        beside.replace(path)
+    return load_file(path)

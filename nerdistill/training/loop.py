@@ -1,0 +1,253 @@
+"""The one loop: it runs a stage, of a teacher's fine-tuning or of a student's recipe.
+
+Everything random in a step follows from (seed, stage, epoch) or (seed, stage, step), so a run that was killed and continued from a
+checkpoint takes the same steps as one that was not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from nerdistill.corpus.encoded import EncodedCorpus
+from nerdistill.corpus.sampling import sample_by_language
+from nerdistill.errors import NerdistillError
+from nerdistill.fingerprint import fingerprint
+from nerdistill.losses.base import LossTerm
+from nerdistill.students.base import ModelOutput
+from nerdistill.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from nerdistill.training.runlog import RunLog, clock
+from nerdistill.training.schedules import learning_rate
+from nerdistill.training.stage import Stage
+
+CHECKPOINT_SECONDS = 60.0
+"""Time between checkpoints; what a kill can cost."""
+
+BAD_STEPS_ALLOWED = 20
+"""Steps with a loss that is not finite before a run is given up."""
+
+
+@dataclass
+class StageRun:
+    """Everything a stage needs to run.
+
+    Attributes:
+        stage: The declaration.
+        model: The network; only `trainable` of it changes.
+        trainable: Its learning weights by name.
+        terms: Loss terms with their weights.
+        corpus: What to learn from.
+        score: Selection score of the network as it is, higher is better; None where the last weights are taken.
+        folder: For checkpoints.
+        identity: Fingerprint of everything that leads to this stage's result.
+        seed: Of the run.
+        alpha: Languages are sampled by size^alpha.
+        log: Where to tell.
+        checkpoint_seconds: Time between checkpoints.
+        accelerator: Device and back-propagation.
+    """
+
+    stage: Stage
+    model: nn.Module
+    trainable: Mapping[str, nn.Parameter]
+    terms: list[tuple[LossTerm, float]]
+    corpus: EncodedCorpus
+    score: Callable[[], float] | None
+    folder: Path
+    identity: str
+    seed: int
+    log: RunLog
+    alpha: float = 1.0
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    accelerator: Accelerator = field(default_factory=Accelerator)
+
+
+def run_stage(run: StageRun) -> Progress:
+    """Train until the stage's stop rule holds, leaving the selected weights in the model.
+
+    Raises:
+        NerdistillError: The loss was not finite in too many steps.
+    """
+    return _Loop(run).finish()
+
+
+class _Loop:
+    def __init__(self, run: StageRun) -> None:
+        self.run = run
+        self.plan = run.stage.optimisation
+        self.weights = {**run.trainable, **_term_weights(run.terms)}
+        device = run.accelerator.device
+        for module in (run.model, *(term for term, _ in run.terms)):
+            module.to(device)
+        self.optimizer = torch.optim.AdamW(_decay_groups(self.weights, self.plan.weight_decay), lr=self.plan.learning_rate, eps=1e-8)
+        self.best: dict[str, Tensor] = {}
+        self.progress = Progress()
+        self.bad_steps = 0
+        self._resume()
+        self._saved = time.monotonic()
+        self._epoch_cache: tuple[int, list[np.ndarray]] | None = None
+        self.steps_in_epoch = -(-len(self._epoch(0)) // self.plan.accumulate)
+        self.n_steps = self.steps_in_epoch * self.plan.epochs
+
+    def _resume(self) -> None:
+        found = load_checkpoint(self.run.folder, self.run.identity, self.optimizer)
+        if found is None:
+            return
+        self.progress, weights, self.best = found
+        _put(self.weights, weights)
+        self.run.log.say(f"  {self.run.stage.name}: continued at step {self.progress.step}")
+
+    def _seed(self, kind: str, number: int) -> int:
+        return int(fingerprint(self.run.seed, self.run.stage.name, kind, number)[:12], 16)
+
+    def _epoch(self, epoch: int) -> list[np.ndarray]:
+        """Batches of an epoch, in order."""
+        if self._epoch_cache is None or self._epoch_cache[0] != epoch:
+            rng = np.random.default_rng(self._seed("epoch", epoch))
+            corpus = self.run.corpus
+            languages = [corpus.languages[sentence] for sentence in corpus.item_sentence]
+            chosen = sample_by_language(languages, self.run.alpha, rng) if self.run.alpha < 1 else None
+            self._epoch_cache = (epoch, corpus.batches(self.plan.batch, rng, chosen))
+        return self._epoch_cache[1]
+
+    def finish(self) -> Progress:
+        stage, log = self.run.stage, self.run.log
+        interval = max(1, self.steps_in_epoch // self.plan.evaluations)
+        meter = _Meter(stage.name, self.n_steps, log)
+        while self.progress.step < self.n_steps and not self.progress.stopped:
+            began = time.monotonic()
+            loss, words = self._step()
+            self.progress.step += 1
+            if self.run.score is not None and (self.progress.step % interval == 0 or self.progress.step == self.n_steps):
+                self._evaluate(meter)
+            self.progress.seconds += time.monotonic() - began
+            meter.add(self.progress, loss, words, time.monotonic() - began)
+            if time.monotonic() - self._saved > self.run.checkpoint_seconds:
+                self._save()
+        if self.best:
+            _put(self.weights, self.best)
+        log.event("stage_end", stage=stage.name, step=self.progress.step, seconds=round(self.progress.seconds, 2), best=_finite(self.progress))
+        meter.close(self.progress)
+        return self.progress
+
+    def _batches(self) -> Iterator[dict[str, Tensor]]:
+        epoch, within = divmod(self.progress.step, self.steps_in_epoch)
+        first = within * self.plan.accumulate
+        device = self.run.accelerator.device
+        for batch in self._epoch(epoch)[first : first + self.plan.accumulate]:
+            yield {name: tensor.to(device) for name, tensor in self.run.corpus.collate(batch).items()}
+
+    def _step(self) -> tuple[Tensor, int]:
+        run = self.run
+        torch.manual_seed(self._seed("step", self.progress.step))
+        rate = learning_rate(self.plan, self.progress.step, self.n_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        run.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        batches = list(self._batches())
+        counts = [sum(term.count(batch) for batch in batches) for term, _ in run.terms]
+        total = torch.zeros((), device=run.accelerator.device)
+        for batch in batches:
+            output: ModelOutput = run.model(batch)
+            parts = [weight * term(output, batch) / max(count, 1) for (term, weight), count in zip(run.terms, counts, strict=True)]
+            loss = torch.stack(parts).sum()
+            run.accelerator.backward(loss)
+            total += loss.detach()
+        norm = torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.plan.clip)
+        if bool(torch.isfinite(norm)):
+            self.optimizer.step()
+        else:
+            self._skip()
+        return total, int(sum(int(batch["lengths"].sum()) for batch in batches))
+
+    def _skip(self) -> None:
+        self.bad_steps += 1
+        self.run.log.event("bad_step", stage=self.run.stage.name, step=self.progress.step)
+        if self.bad_steps > BAD_STEPS_ALLOWED:
+            raise NerdistillError(
+                f"stage {self.run.stage.name}: the gradient was not finite in {self.bad_steps} steps, last at step {self.progress.step}; "
+                "lower optimisation.learning_rate"
+            )
+
+    def _evaluate(self, meter: _Meter) -> None:
+        if self.run.score is None:
+            return
+        self.run.model.eval()
+        with torch.inference_mode():
+            score = self.run.score()
+        progress = self.progress
+        meter.score = score
+        self.run.log.event("eval", stage=self.run.stage.name, step=progress.step, **{self.run.stage.select: round(score, 6)})
+        if score > progress.best_score:
+            progress.best_score, progress.best_step, progress.stale = score, progress.step, 0
+            self.best = {name: weight.detach().clone() for name, weight in self.weights.items()}
+        else:
+            progress.stale += 1
+            progress.stopped = 0 < self.plan.patience <= progress.stale
+
+    def _save(self) -> None:
+        save_checkpoint(self.run.folder, self.run.identity, self.progress, self.weights, self.best, self.optimizer)
+        self._saved = time.monotonic()
+
+
+class _Meter:
+    """Turns steps into log events and a live line."""
+
+    def __init__(self, stage: str, n_steps: int, log: RunLog) -> None:
+        self.stage, self.n_steps, self.log = stage, n_steps, log
+        self.score: float | None = None
+        self.words, self.seconds, self.losses = 0, 0.0, torch.zeros(())
+        self.steps = 0
+
+    def add(self, progress: Progress, loss: Tensor, words: int, seconds: float) -> None:
+        """Count one step; tell every tenth of the stage, at most every 20 steps."""
+        self.words += words
+        self.seconds += seconds
+        self.losses = self.losses + loss.cpu()
+        self.steps += 1
+        if self.steps >= max(1, min(20, self.n_steps // 10)):
+            self._tell(progress)
+
+    def _tell(self, progress: Progress) -> None:
+        loss, rate = float(self.losses) / self.steps, self.words / max(self.seconds, 1e-9)
+        left = (self.n_steps - progress.step) * self.seconds / self.steps
+        self.log.event("step", stage=self.stage, step=progress.step, steps=self.n_steps, loss=round(loss, 6), words_per_second=round(rate))
+        score = "" if self.score is None else f"  score {self.score:.4f}"
+        line = f"  {self.stage:<28} {progress.step:>5}/{self.n_steps}  loss {loss:8.4f}{score}  {rate:>9,.0f} words/s  {clock(left)} left"
+        self.log.show(line)
+        self.words, self.seconds, self.losses, self.steps = 0, 0.0, torch.zeros(()), 0
+
+    def close(self, progress: Progress) -> None:
+        """The stage's last word."""
+        if self.steps:
+            self._tell(progress)
+        best = "" if progress.best_step == 0 else f"best score {progress.best_score:.4f} at step {progress.best_step}, "
+        self.log.say(f"  {self.stage:<28} done: {best}{progress.step} steps in {clock(progress.seconds)}")
+
+
+def _term_weights(terms: list[tuple[LossTerm, float]]) -> dict[str, nn.Parameter]:
+    return {f"term{number}.{name}": weight for number, (term, _) in enumerate(terms) for name, weight in term.named_parameters()}
+
+
+def _decay_groups(weights: Mapping[str, nn.Parameter], decay: float) -> list[dict[str, object]]:
+    wide = [weight for weight in weights.values() if weight.ndim > 1]
+    flat = [weight for weight in weights.values() if weight.ndim <= 1]
+    return [{"params": part, "weight_decay": rate} for part, rate in ((wide, decay), (flat, 0.0)) if part]
+
+
+def _put(weights: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(values[name])
+
+
+def _finite(progress: Progress) -> float | None:
+    return round(progress.best_score, 6) if progress.best_step else None
