@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from nerdistill.errors import ConfigError
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SourceFormat(_Section):
@@ -177,7 +177,7 @@ class StudentConfig(_Section):
     """
 
     kind: str = "bilstm"
-    pieces: int = Field(default=40_000, ge=64)
+    pieces: int = Field(default=30_000, ge=64)
     embeddings: Literal["svd", "random"] = "svd"
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -282,8 +282,8 @@ def load_config(path: Path, overrides: Sequence[str] = (), data_root: Path | Non
     for text in overrides:
         _override(content, text)
     data = content.setdefault("data", {})
-    if isinstance(data, dict):
-        data["root"] = str((data_root or path.parent / str(data.get("root", "."))).resolve())
+    if isinstance(data, dict) and isinstance(root := data_root or data.get("root", "."), (str, Path)):
+        data["root"] = str((data_root or path.parent / root).resolve())
     try:
         return RunConfig.model_validate(content)
     except ValidationError as error:
@@ -302,7 +302,7 @@ def _override(content: dict[str, Any], text: str) -> None:
     *path, last = key.strip().split(".")
     section: Any = content
     for part in path:
-        section = section.setdefault(part, {}) if isinstance(section, Mapping) else None
+        section = section.setdefault(part, {}) if isinstance(section, dict) else None
     if not isinstance(section, dict):
         raise ConfigError(f"--set {text}: '{'.'.join(path)}' is not a section")
     section[last] = value

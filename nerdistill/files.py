@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,9 +28,13 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a file beside its place, flush it to disk and rename it there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    beside.write_bytes(content.encode() if isinstance(content, str) else content)
-    _sync(beside)
-    beside.replace(path)
+    try:
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
+        _sync(beside)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
     _sync(path.parent)
 
 
@@ -44,7 +50,7 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def folder_beside(path: Path, done: dict[str, Any]) -> Iterator[Path]:
-    """Fill a new folder that takes its place only when the block ends without an error.
+    """Fill a new folder that takes its place only when the block ends without an error; after an error nothing is left of it.
 
     Args:
         path: Where the folder will be; what is there already is replaced.
@@ -53,18 +59,46 @@ def folder_beside(path: Path, done: dict[str, Any]) -> Iterator[Path]:
     Yields:
         The folder to fill, on the same file system.
     """
+    path = path.resolve()
     beside = path.with_name(f".{path.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    yield beside
-    write_json(beside / DONE, done)
-    for file in beside.rglob("*"):
-        if file.is_file():
+    try:
+        yield beside
+        write_json(beside / DONE, done)
+        for file in beside.rglob("*"):
             _sync(file)
-    if path.exists():
-        shutil.rmtree(path)
-    beside.replace(path)
+        _put(beside, path)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
     _sync(path.parent)
+    shutil.rmtree(beside, ignore_errors=True)
+
+
+def _put(beside: Path, path: Path) -> None:
+    """Move a folder to its place; what was there is then beside, where it may be taken apart in peace."""
+    if not path.exists():
+        beside.replace(path)
+    elif not _exchange(beside, path):
+        old = path.with_name(f".{path.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        path.replace(old)
+        try:
+            beside.replace(path)
+        except BaseException:
+            old.replace(path)
+            raise
+        old.replace(beside)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step; False where the system or the file system cannot."""
+    if sys.platform != "linux":
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE
+    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def finished(path: Path, **expected: Any) -> bool:
@@ -72,5 +106,8 @@ def finished(path: Path, **expected: Any) -> bool:
     marker = path / DONE
     if not marker.is_file():
         return False
-    found = read_json(marker)
-    return all(found.get(key) == value for key, value in expected.items())
+    try:
+        found = read_json(marker)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and all(found.get(key) == value for key, value in expected.items())

@@ -21,7 +21,7 @@ def fingerprint(*declarations: Any) -> str:
         16 hexadecimal digits.
     """
     text = json.dumps(declarations, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def fingerprint_sentences(sentences: Iterable[Sentence]) -> str:
@@ -29,7 +29,8 @@ def fingerprint_sentences(sentences: Iterable[Sentence]) -> str:
     digest = hashlib.sha256()
     for sentence in sentences:
         fields = (sentence.language, sentence.words, sentence.tags, sorted(sentence.unannotated))
-        digest.update(json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+        line = json.dumps(fields, ensure_ascii=False, separators=(",", ":")) + "\n"
+        digest.update(line.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:16]
 
 

@@ -14,8 +14,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from nerdistill.export.bundle_writer import Manifest, write_bundle
 from nerdistill.students.base import Shape, Student, build_student
 from nerdistill.students.vocabulary import Vocabulary, prune
+from tests.toy_run import write_toy_run
 
-TEXT = (
+TEXT: list[str] = (  # noqa: SIM905
     "Anna Schmidt besucht Berlin . La France a gagné contre l' Italie à Paris . Ola Nordmann bor i Oslo no . "
     "محمد علي زار القاهرة أمس . 东 京 是 日 本 的 首 都 。 राम दिल्ली में रहता है । Siemens AG opens in London"
 ).split()
@@ -38,7 +39,9 @@ def tokenizer() -> Tokenizer:
     """A Unigram tokenizer over the characters of `TEXT` and some longer pieces; 0 begin, 1 pad, 2 end, 3 unknown, as in XLM-R."""
     pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     pieces += [("▁" + word, -8.0) for word in sorted({*TEXT[::2]})]
-    pieces += [(character, -12.0) for character in sorted({*"".join(TEXT), *"▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"})]
+    pieces += [
+        (character, -12.0) for character in sorted({*"".join(TEXT), *"▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"})
+    ]
     unigram = Tokenizer(models.Unigram(pieces, unk_id=3))
     unigram.normalizer = normalizers.NFKC()
     unigram.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -59,7 +62,7 @@ def student(vocabulary: Vocabulary) -> Student:
     shape = Shape(vocabulary.tokenizer.get_vocab_size(), 7)
     built = build_student("bilstm", options, shape, None, seed=3).eval()
     with torch.no_grad():
-        built.head.weight.mul_(30.0)  # opinions strong enough to differ from word to word
+        built.get_parameter("head.weight").mul_(30.0)  # opinions strong enough to differ from word to word
     return built
 
 
@@ -69,3 +72,9 @@ def bundle_path(tmp_path: Path, student: Student, vocabulary: Vocabulary) -> Pat
     manifest = Manifest("tiny", ("PER", "LOC", "ORG"), ("de", "fr", "no", "ar", "zh", "hi", "en"), {"kind": "bilstm"})
     write_bundle(tmp_path / "bundle", student, vocabulary, manifest, score=lambda tagger: {"de": 0.5}, tolerance=0.01)
     return tmp_path / "bundle"
+
+
+@pytest.fixture
+def toy_config(tmp_path: Path, tokenizer: Tokenizer) -> Path:
+    """A whole run that takes seconds: four languages, a random two-layer teacher."""
+    return write_toy_run(tmp_path, tokenizer)

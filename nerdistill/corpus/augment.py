@@ -58,7 +58,7 @@ def swap_entities(sentences: Sequence[Sentence], names: Names, copies: int, seed
         copies: New sentences for each.
         seed: Of the choice.
     """
-    chooser = random.Random(seed)  # noqa: S311
+    chooser = random.Random(seed)
     made: list[Sentence] = []
     for sentence, tags in labelled(sentences):
         spans = spans_of(tags)

@@ -98,8 +98,9 @@ class EncodedCorpus:
         self.languages = [sentence.language for sentence in sentences]
         self.offsets = np.concatenate([[0], np.cumsum([len(sentence.words) for sentence in sentences])]).astype(np.int64)
         self.rows = encoder.table.rows([word for sentence in sentences for word in sentence.words])
-        if targets is not None and len(targets.logits) != len(self.rows):
-            raise ValueError(f"{len(targets.logits)} words of signals for {len(self.rows)} words of text")
+        for signals in () if targets is None else (targets.logits, targets.hidden):
+            if signals is not None and len(signals) != len(self.rows):
+                raise ValueError(f"{len(signals)} words of signals for {len(self.rows)} words of text")
         tagged = scheme is not None and all(sentence.tags is not None for sentence in sentences)
         self.tags = _tag_ids(sentences, scheme) if tagged and scheme is not None else None
         self.unannotated = _open_tags(sentences, scheme) if tagged and scheme is not None else None
@@ -136,7 +137,9 @@ class EncodedCorpus:
         part.item_sentence, part.costs = self.item_sentence[inside], self.costs[inside]
         return part
 
-    def batches(self, budget: int, rng: np.random.Generator | None, chosen: npt.NDArray[np.int64] | None = None) -> list[npt.NDArray[np.int64]]:
+    def batches(
+        self, budget: int, rng: np.random.Generator | None, chosen: npt.NDArray[np.int64] | None = None
+    ) -> list[npt.NDArray[np.int64]]:
         """Items in batches of like length.
 
         Args:
@@ -205,7 +208,9 @@ class EncodedCorpus:
             tensors = self.collate(batch)
             mask = tensors["word_mask"].numpy()
             words = np.concatenate([np.arange(start, stop) for start, stop in self.items[batch]])
-            used = np.concatenate([(np.arange(a, b) >= c) & (np.arange(a, b) < d) for (a, b), (c, d) in zip(self.items[batch], self.kept[batch], strict=True)])
+            used = np.concatenate(
+                [(np.arange(a, b) >= c) & (np.arange(a, b) < d) for (a, b), (c, d) in zip(self.items[batch], self.kept[batch], strict=True)]
+            )
             for number, output in enumerate(run(tensors)):
                 values = output.float().cpu().numpy()
                 if number == len(results):

@@ -24,7 +24,9 @@ def sample_by_language(languages: Sequence[str], alpha: float, rng: np.random.Ge
     codes = np.array(languages)
     names, sizes = np.unique(codes, return_counts=True)
     share = sizes.astype(np.float64) ** alpha
-    wanted = np.floor(share / share.sum() * len(codes)).astype(np.int64)
+    exact = share / share.sum() * len(codes)
+    wanted = np.floor(exact).astype(np.int64)
+    wanted[np.argsort(wanted - exact, kind="stable")[: len(codes) - wanted.sum()]] += 1  # the largest remainders
     chosen: list[npt.NDArray[np.int64]] = []
     for name, size, count in zip(names, sizes, wanted, strict=True):
         items = np.flatnonzero(codes == name)

@@ -15,7 +15,13 @@ _TOLD_ISA = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_i
 
 def machine(threads: int, gpu: str | None = None) -> dict[str, Any]:
     """CPU, cores, threads used, accelerator and the instruction sets that decide speed."""
-    return {"cpu": _cpu_name(), "cores": os.cpu_count(), "threads": threads, "gpu": gpu, "isa": [name for name in _TOLD_ISA if name in _flags()]}
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "gpu": gpu,
+        "isa": [name for name in _TOLD_ISA if name in _flags()],
+    }
 
 
 def results_frame(
@@ -57,7 +63,7 @@ def _commit() -> str | None:
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603, S607
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")

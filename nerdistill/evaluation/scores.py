@@ -56,13 +56,13 @@ class Scores:
 
 
 def strict_f1(gold: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> tuple[float, dict[str, float]]:
-    """Micro F1 and F1 by type of valid IOB2 tags, by seqeval in strict mode; 0 where nothing is defined."""
+    """Micro F1 and F1 by type, by seqeval in strict mode: what is not valid IOB2 is no entity; 0 where nothing is defined."""
     from seqeval.metrics.v1 import precision_recall_fscore_support
     from seqeval.scheme import IOB2
 
-    if not any(tag != OUTSIDE for tags in (*gold, *found) for tag in tags):
+    types = sorted({span.label for tags in (*gold, *found) for span in spans_of(tags)})
+    if not types:
         return 0.0, {}
-    types = sorted({kind for tags in (*gold, *found) for kind in map(tag_type, tags) if kind})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # seqeval warns of types without gold or found entities; they score 0
         lists = [list(tags) for tags in gold], [list(tags) for tags in found]
@@ -113,7 +113,7 @@ def _by_language(
 
 
 def _compare(gold: list[WordSpan], found: list[WordSpan], errors: Counter[str], confusion: dict[str, Counter[str]]) -> None:
-    """Count each gold entity once by what became of it, and each found one that meets no gold entity as spurious."""
+    """Count each gold entity once by what became of it, and each found one that no gold entity was compared with as spurious."""
     free = list(found)
     for span in gold:
         same = next((other for other in free if (other.start, other.stop) == (span.start, span.stop)), None)

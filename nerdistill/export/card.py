@@ -24,7 +24,8 @@ def model_card(info: BundleInfo) -> str:
         f"# {info.name} {info.version}",
         "",
         f"Finds {', '.join(info.types)} in {len(info.languages)} languages: {', '.join(info.languages)}.",
-        f"{info.parameters:,} parameters ({info.student.get('kind', 'student')}), distilled from `{info.provenance.get('teacher', 'unknown')}`.",
+        f"{info.parameters:,} parameters ({info.student.get('kind', 'student')}), distilled from "
+        f"`{info.provenance.get('teacher', 'unknown')}`.",
         "",
         "```python",
         "import nerdistill",

@@ -26,8 +26,6 @@ def write_int8(fp32: Path, path: Path) -> None:
     level = root.level
     root.setLevel(logging.ERROR)  # the quantiser advises a pre-processing step through the root logger
     try:
-        quantize_dynamic(
-            onnx.load(fp32), path, op_types_to_quantize=QUANTISED_OPERATORS, weight_type=QuantType.QInt8, per_channel=False
-        )
+        quantize_dynamic(onnx.load(fp32), path, op_types_to_quantize=QUANTISED_OPERATORS, weight_type=QuantType.QInt8, per_channel=False)
     finally:
         root.setLevel(level)

@@ -41,4 +41,6 @@ class HardTags(LossTerm):
         return -gold.masked_fill(~batch["word_mask"], 0.0).sum()
 
 
-LOSSES.register("hard_tags")(LossKind(HardTagsOptions, lambda options, widths: HardTags(), HardTags.needs, "cross-entropy against gold tags"))
+LOSSES.register("hard_tags")(
+    LossKind(HardTagsOptions, lambda options, widths: HardTags(), HardTags.needs, "cross-entropy against gold tags")
+)

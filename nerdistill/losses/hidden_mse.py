@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from nerdistill.errors import ConfigError
@@ -31,14 +32,22 @@ class HiddenMSE(LossTerm):
         super().__init__()
         if not widths.teacher:
             raise ConfigError("the loss 'hidden_mse' needs stored teacher states: set signals.hidden_width above 0")
-        self.adapter = nn.Linear(widths.student, widths.teacher)
+        with torch.random.fork_rng(devices=[]):  # the same first weights whatever ran before: a continued run equals a whole one
+            torch.manual_seed(0)
+            self.adapter = nn.Linear(widths.student, widths.teacher)
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
         """See `LossTerm.forward`; reads ``teacher_hidden`` ``[B, W, D]``."""
-        distance = self.adapter(output.hidden[-1]).float() - batch["teacher_hidden"].float()
-        return distance.square().mean(dim=-1).masked_fill(~batch["word_mask"], 0.0).sum()
+        distance = self.adapter(output.hidden[-1]).float() - batch["teacher_hidden"].detach().float()
+        total: Tensor = distance.square().mean(dim=-1).masked_fill(~batch["word_mask"], 0.0).sum()
+        return total
 
 
 LOSSES.register("hidden_mse")(
-    LossKind(HiddenMSEOptions, lambda options, widths: HiddenMSE(widths), HiddenMSE.needs, "squared distance to a teacher layer, through a projection")
+    LossKind(
+        HiddenMSEOptions,
+        lambda options, widths: HiddenMSE(widths),
+        HiddenMSE.needs,
+        "squared distance to a teacher layer, through a projection",
+    )
 )

@@ -32,12 +32,17 @@ class SoftTags(LossTerm):
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
         """See `LossTerm.forward`; reads ``teacher_logits`` ``[B, W, K]``."""
-        teacher = (batch["teacher_logits"].float() / self.temperature).log_softmax(dim=-1)
+        teacher = (batch["teacher_logits"].detach().float() / self.temperature).log_softmax(dim=-1)
         student = (output.logits.float() / self.temperature).log_softmax(dim=-1)
         divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
         return divergence.masked_fill(~batch["word_mask"], 0.0).sum() * self.temperature**2
 
 
 LOSSES.register("soft_tags")(
-    LossKind(SoftTagsOptions, lambda options, widths: SoftTags(options), SoftTags.needs, "KL from the teacher's tag distribution at a temperature")
+    LossKind(
+        SoftTagsOptions,
+        lambda options, widths: SoftTags(options),
+        SoftTags.needs,
+        "KL from the teacher's tag distribution at a temperature",
+    )
 )

@@ -6,11 +6,6 @@ is windowed inside. It is not trainable here: students are trained by nerdistill
 
 from __future__ import annotations
 
-import ctypes
-import multiprocessing
-import os
-import threading
-import weakref
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -72,8 +67,7 @@ class NerDistill(Pipe):
         self.scorer = scorer
         self._source = None if bundle is None else str(bundle)
         self._bundle: Bundle | None = None
-        self._home = os.getpid()
-        self._session: _Session | None = None
+        self._tagger: Tagger | None = None
         _register_score()
         if bundle is not None and Path(bundle).is_dir():
             self.bundle = open_bundle(Path(bundle), variant)
@@ -95,7 +89,7 @@ class NerDistill(Pipe):
         if self.variant not in (None, bundle.variant):
             raise BundleError(f"component '{self.name}': the weights are {bundle.variant}, its config asks for {self.variant}")
         self._bundle = bundle
-        self._session = None
+        self._tagger = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -221,46 +215,14 @@ class NerDistill(Pipe):
 
     def __reduce__(self) -> tuple[Callable[..., NerDistill], tuple[type[NerDistill], str, dict[str, Any]]]:
         """Pickle settings and weights; the copy opens its own network, so it may go to a worker process."""
-        state = {key: value for key, value in self.__dict__.items() if key not in ("name", "_session", "_home")}
+        state = {key: value for key, value in self.__dict__.items() if key not in ("name", "_tagger")}
         return _restore, (type(self), self.name, state)
 
-    def _tagging(self) -> _Session:
-        """The open network of this process."""
-        if self._session is None or self._session.left:
-            worker = multiprocessing.parent_process() is not None or os.getpid() != self._home
-            self._session = _Session(self.bundle, self.threads or (1 if worker else None))
-        return self._session
-
-
-class _Session:
-    """The open network of one process, for any number of threads.
-
-    A forked child inherits the network but not its threads. To close it there would be to wait for them for ever, so it is left open.
-    """
-
-    def __init__(self, bundle: Bundle, threads: int | None) -> None:
-        self.tagger = Tagger(bundle, threads)
-        self.left = False
-        self._lock = threading.Lock()
-        _OPEN.add(self)
-
-    def tag_words(self, sentences: list[list[str]]) -> list[list[WordSpan]]:
-        with self._lock:
-            return self.tagger.tag_words(sentences)
-
-
-_OPEN: weakref.WeakSet[_Session] = weakref.WeakSet()
-
-
-def _leave_inherited() -> None:
-    for session in _OPEN:
-        session.left = True
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session.tagger))  # so that nothing closes it, not even the end of the process
-    _OPEN.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_inherited)
+    def _tagging(self) -> Tagger:
+        """The open network; opened at first use, so that a worker opens its own."""
+        if self._tagger is None:
+            self._tagger = Tagger(self.bundle, self.threads)
+        return self._tagger
 
 
 def span_score(span: Span) -> float | None:
@@ -284,7 +246,7 @@ def _register_score() -> None:
 def _restore(kind: type[NerDistill], name: str, state: dict[str, Any]) -> NerDistill:
     component = kind.__new__(kind)
     component.name = name
-    component.__dict__.update(state, _session=None, _home=os.getpid())
+    component.__dict__.update(state, _tagger=None)
     _register_score()
     return component
 

@@ -13,7 +13,7 @@ class LabelsOnlyOptions(Options):
         labels: As in `Optimisation`.
     """
 
-    labels: Optimisation = Optimisation(epochs=40, patience=8, batch=2048)
+    labels: Optimisation = Optimisation(epochs=40, learning_rate=2e-3, batch=1024)
 
 
 def plan(options: LabelsOnlyOptions, groups: tuple[str, ...]) -> tuple[Stage, ...]:

@@ -4,15 +4,18 @@
 2. logits: the teacher's logits, on transfer text (L_LL);
 3. labels: gold tags, on labelled sentences (L_CE).
 
-In a stage the head learns first, then head and projection, then also the BiLSTM, then everything, each until dev stops improving, the
-best weights restored (algorithm 1). With ``unfreeze = false`` and all three stages this is the paper's D4.1, with it D4.2.
+In a stage the head learns first, then head and projection, then also the BiLSTM, then everything, the best weights on dev restored after
+each (algorithm 1). With ``unfreeze = false`` and all three stages this is the paper's D4.1, with it D4.2.
 
 Deviations:
 
 - The first stage trains everything at once, as all versions of the published code do, unless ``unfreeze_representation`` is set; the
   paper's listing unfreezes there too.
 - Stage 2 can match distributions (``soft_tags``) in place of logits.
-- One head for stages 2 and 3; the paper's formulas have two.
+- One head for stages 2 and 3, as in the later code; the paper's formulas, and its first code, start a new one.
+- By default stage 1 and the parts of a stage before its last run a fixed number of epochs; only the last parts stop early. The rate falls
+  to zero once in each part, without restarts, after a warm-up; gradients are clipped; a batch is so many words (the paper: 512 sentences
+  of 32 pieces), and no sentence is cut at 32 pieces.
 - Weights are chosen on dev or held-out transfer text, never on test as the published code does.
 """
 
@@ -84,6 +87,9 @@ def plan(options: XtremeDistilOptions, groups: tuple[str, ...]) -> tuple[Stage, 
 
 RECIPES.register("xtremedistil")(
     RecipeKind(
-        XtremeDistilOptions, plan, "representation, logits, labels, with gradual unfreezing", "Mukherjee and Awadallah 2020, arXiv 2004.05686"
+        XtremeDistilOptions,
+        plan,
+        "representation, logits, labels, with gradual unfreezing",
+        "Mukherjee and Awadallah 2020, arXiv 2004.05686",
     )
 )

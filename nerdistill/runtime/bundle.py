@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from nerdistill.errors import BundleError
+from nerdistill.labels import LabelScheme
 from nerdistill.text import splitter
 
 FORMAT = 1
@@ -34,6 +35,7 @@ WEIGHTS = "model.safetensors"
 VARIANTS = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 CARD = "README.md"
 _LARGEST = 4 << 30
+_PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle"}
 
 Variant = Literal["fp32", "int8"]
 
@@ -74,10 +76,10 @@ class BundleInfo(BaseModel):
     languages: tuple[str, ...] = Field(min_length=1)
     splitter: str = splitter.NAME
     inputs: Literal["words", "pieces"]
-    unk_id: int = Field(ge=0)
-    pad_id: int = Field(ge=0)
-    bos_id: int | None = None
-    eos_id: int | None = None
+    unk_id: int = Field(ge=0, lt=1 << 31)
+    pad_id: int = Field(ge=0, lt=1 << 31)
+    bos_id: int | None = Field(default=None, ge=0, lt=1 << 31)
+    eos_id: int | None = Field(default=None, ge=0, lt=1 << 31)
     max_pieces: int = Field(ge=1, le=256)
     window: int = Field(ge=8, le=1 << 20)
     overlap: int = Field(ge=0, le=1 << 16)
@@ -88,6 +90,11 @@ class BundleInfo(BaseModel):
     provenance: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
     digests: dict[str, str]
+
+    @field_validator("types")
+    @classmethod
+    def _distinct(cls, types: tuple[str, ...]) -> tuple[str, ...]:
+        return LabelScheme(types).types
 
 
 @dataclass(frozen=True)
@@ -138,7 +145,7 @@ def read_info(raw: bytes, where: str) -> BundleInfo:
     try:
         content = json.loads(raw)
         found = content["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(f"{where}: not a bundle description ({error}); expected JSON with a 'format'") from error
     if found != FORMAT:
         raise BundleError(f"{where}: bundle format {found}, this version reads format {FORMAT}; install a matching nerdistill")
@@ -163,9 +170,10 @@ def open_bundle(path: Path, variant: Variant | None = None) -> Bundle:
         BundleError: The folder is no bundle, a file is missing, or its content differs from its digest.
     """
     if not (path / INFO).is_file():
-        hint = " (a pickle is never opened; export the student with 'nerdistill distill')" if any(path.glob("*.bin")) else ""
+        pickled = any(file.suffix in _PICKLES for file in path.glob("*"))
+        hint = " (a pickle is never opened; export the student with 'nerdistill distill')" if pickled else ""
         raise BundleError(f"{path}: no {INFO} in it; expected a folder written by nerdistill{hint}")
-    info = read_info((path / INFO).read_bytes(), str(path / INFO))
+    info = read_info(_read(path / INFO), str(path / INFO))
     chosen = variant or info.variant
     files: dict[str, bytes] = {}
     for name in (TOKENIZER, VARIANTS[chosen], CARD):
@@ -174,11 +182,7 @@ def open_bundle(path: Path, variant: Variant | None = None) -> Bundle:
             if name == CARD:
                 continue
             raise BundleError(f"{path}: has no {chosen} network; it offers {_offered(info)}")
-        if file.is_symlink() or not file.is_file():
-            raise BundleError(f"{file}: missing, but {INFO} lists it; copy the whole folder")
-        if file.stat().st_size > _LARGEST:
-            raise BundleError(f"{file}: {file.stat().st_size} bytes, expected at most {_LARGEST}")
-        files[name] = file.read_bytes()
+        files[name] = _read(file)
         _check(file, files[name], info.digests[name])
     return Bundle(info, files, chosen)
 
@@ -192,11 +196,13 @@ def bundle_from_bytes(raw: bytes) -> Bundle:
     expected = {INFO, TOKENIZER, CARD, *VARIANTS.values()}
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            names = set(archive.namelist())
-            if not {INFO, TOKENIZER} <= names <= expected or sum(member.file_size for member in archive.infolist()) > _LARGEST:
+            names = archive.namelist()
+            if not {INFO, TOKENIZER} <= set(names) <= expected or len(names) > len(set(names)):
                 raise BundleError(f"packed bundle: found the members {sorted(names)[:10]}, expected some of {sorted(expected)}")
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise BundleError("packed bundle: found compressed members, expected them stored as they are, as to_bytes does")
             files = {name: archive.read(name) for name in names}
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
         raise BundleError(f"packed bundle: {error}; expected bytes made by to_bytes") from error
     info = read_info(files.pop(INFO), INFO)
     for name, content in files.items():
@@ -204,6 +210,17 @@ def bundle_from_bytes(raw: bytes) -> Bundle:
     if VARIANTS[info.variant] not in files:
         raise BundleError(f"packed bundle: {VARIANTS[info.variant]} is missing")
     return Bundle(info, files, info.variant)
+
+
+def _read(file: Path) -> bytes:
+    if file.is_symlink():
+        raise BundleError(f"{file}: found a symbolic link, expected a plain file; copy the bundle's files themselves")
+    if not file.is_file():
+        raise BundleError(f"{file}: missing, but {INFO} lists it; copy the whole folder")
+    size = file.stat().st_size
+    if size > _LARGEST:
+        raise BundleError(f"{file}: {size} bytes, expected at most {_LARGEST}")
+    return file.read_bytes()
 
 
 def _check(file: Path, content: bytes, expected: str) -> None:

@@ -88,11 +88,11 @@ def spans_of_tags(tags: Ints, scores: Floats, offsets: Ints, scheme: LabelScheme
     stops = outside[np.searchsorted(outside, starts, side="right")]
     chosen = scores[np.arange(len(tags)), tags]
     total = np.concatenate([[0.0], np.cumsum(chosen, dtype=np.float64)])
-    confidence = np.exp((total[stops] - total[starts]) / (stops - starts))
+    confidence = np.clip(np.exp((total[stops] - total[starts]) / (stops - starts)), np.finfo(np.float64).tiny, 1.0)
     owners = np.searchsorted(offsets, starts, side="right") - 1
     base = offsets[owners]
     for owner, start, stop, tag, score in zip(
         owners.tolist(), (starts - base).tolist(), (stops - base).tolist(), tags[starts].tolist(), confidence.tolist(), strict=True
     ):
-        spans[owner].append(WordSpan(start, stop, scheme.types[tag // 2], min(score, 1.0)))
+        spans[owner].append(WordSpan(start, stop, scheme.types[tag // 2], score))
     return spans

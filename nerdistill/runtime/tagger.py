@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import ctypes
+import multiprocessing
 import os
+import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -11,12 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from nerdistill.errors import BundleError
+from nerdistill.errors import BundleError, ConfigError
 from nerdistill.labels import LabelScheme
 from nerdistill.records import Entity, WordSpan
-from nerdistill.runtime.bundle import TOKENIZER, Bundle, Variant, bundle_from_bytes, open_bundle
+from nerdistill.runtime.bundle import TOKENIZER, VARIANTS, Bundle, Variant, bundle_from_bytes, open_bundle
 from nerdistill.runtime.decode import Floats, decode_tags, log_softmax, spans_of_tags
-from nerdistill.text.collate import Arrays, Rows, collate_pieces, collate_words
+from nerdistill.text.collate import Rows, collate_pieces, collate_words
 from nerdistill.text.encoder import WordTable
 from nerdistill.text.splitter import split
 from nerdistill.text.windows import windows
@@ -27,26 +32,31 @@ if TYPE_CHECKING:
 BATCH_BUDGET = 8192
 """Padded words (or pieces) in one call of the network: large enough to fill a core, small enough to stay in its cache."""
 
+_HOME = os.getpid()
+
 
 class Tagger:
-    """A student ready to tag.
+    """A student ready to tag. Any number of threads may share it, and a process that is forked from this one may go on using it.
 
     Args:
         bundle: An opened bundle; `Tagger.load` opens one from a folder.
-        threads: Threads of the network; None takes every core this process may use. Give workers that share a machine cores / workers.
+        threads: Threads of the network; None takes one in a worker process and every core this process may use elsewhere. Give workers
+            that share a machine cores / workers.
 
     Raises:
         BundleError: The tokenizer or the network cannot be read.
+        ConfigError: `threads` is below 1.
     """
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise ConfigError(f"threads = {threads}, expected 1 or more, or None")
         self.bundle = bundle
         self.info = bundle.info
         self.scheme = LabelScheme(bundle.info.types)
-        self.threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
-        self._table = _word_table(bundle)
-        self._session = _session(bundle, self.threads)
-        self._collate = _collator(bundle, self._table)
+        self._threads = threads
+        self._network: _Network | None = _Network(bundle, self.threads)
+        _TAGGERS.add(self)
 
     @classmethod
     def load(cls, path: str | Path, variant: Variant | None = None, threads: int | None = None) -> Tagger:
@@ -61,6 +71,11 @@ class Tagger:
             BundleError: There is no sound bundle at that path.
         """
         return cls(open_bundle(Path(path), variant), threads)
+
+    @property
+    def threads(self) -> int:
+        """Threads of the network in this process."""
+        return self._threads or _cores()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -82,7 +97,12 @@ class Tagger:
         Args:
             texts: Texts of any length.
             batch_size: Texts read ahead, so that those of like length share a call of the network.
+
+        Raises:
+            ConfigError: `batch_size` is below 1.
         """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size = {batch_size}, expected 1 or more")
         stream = iter(texts)
         while batch := list(islice(stream, batch_size)):
             offsets = [split(text) for text in batch]
@@ -108,19 +128,18 @@ class Tagger:
         Returns:
             ``[N, K]`` log-probabilities of the tags of all words laid end to end, and ``[S + 1]`` offsets of the sentences in them.
         """
-        self._table.make_room()
+        network = self._open()
         offsets = np.concatenate([[0], np.cumsum([len(words) for words in sentences])]).astype(np.int64)
-        rows = self._table.rows([word for words in sentences for word in words])
+        rows, table = network.encode([word for words in sentences for word in words])
         logits = np.zeros((len(rows), len(self.scheme.tags)), dtype=np.float32)
-        jobs = self._jobs(rows, offsets)
-        for batch in _batches(jobs):
-            outputs = self._run([rows[job.start : job.stop] for job in batch])
+        costs = np.ones(len(rows), dtype=np.int64) if self.info.inputs == "words" else table.lengths[rows].astype(np.int64)
+        for batch in _batches(self._jobs(costs, offsets)):
+            outputs = network.run([rows[job.start : job.stop] for job in batch], table)
             for job, output in zip(batch, outputs, strict=True):
                 logits[job.keep_start : job.keep_stop] = output[job.keep_start - job.start : job.keep_stop - job.start]
         return log_softmax(logits), offsets
 
-    def _jobs(self, rows: Rows, offsets: npt.NDArray[np.int64]) -> list[_Job]:
-        costs = np.ones(len(rows), dtype=np.int64) if self.info.inputs == "words" else self._table.lengths[rows].astype(np.int64)
+    def _jobs(self, costs: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> list[_Job]:
         total = np.concatenate([[0], np.cumsum(costs)])
         jobs: list[_Job] = []
         for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
@@ -133,10 +152,19 @@ class Tagger:
                 jobs.append(_Job(start, stop, start, stop, cost))
         return jobs
 
-    def _run(self, rows: Sequence[Rows]) -> Floats:
-        """Logits ``[B, W, K]`` of some windows."""
-        logits: Floats = self._session.run(["logits"], dict(self._collate(rows)))[0]
-        return logits
+    def _open(self) -> _Network:
+        if self._network is None:
+            self._network = _Network(self.bundle, self.threads)
+        return self._network
+
+    def _leave(self) -> None:
+        """Give up a network that was inherited by a fork, and see to it that nothing ever closes it, not even the end of the process.
+
+        Its threads stayed in the parent, and to close it would be to wait for them for ever. Its lock may be held by one of them.
+        """
+        if self._network is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._network))
+            self._network = None
 
     def to_bytes(self) -> bytes:
         """The whole tagger as bytes, weights included."""
@@ -147,9 +175,51 @@ class Tagger:
         """The inverse of `to_bytes`; raises `BundleError` on anything else."""
         return cls(bundle_from_bytes(raw), threads)
 
-    def __reduce__(self) -> tuple[Callable[[bytes], Tagger], tuple[bytes]]:
+    def __reduce__(self) -> tuple[Callable[[bytes, int | None], Tagger], tuple[bytes, int | None]]:
         """Pickle as bytes; the copy makes its own session, so it may go to a worker process."""
-        return Tagger.from_bytes, (self.to_bytes(),)
+        return Tagger.from_bytes, (self.to_bytes(), self._threads)
+
+
+class _Network:
+    """What one process holds open of a bundle: the words met so far, and the network."""
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        self._table = _word_table(bundle)
+        self._session = _session(bundle, threads)
+        self._collate = _collator(bundle)
+        self._lock = threading.Lock()
+
+    def encode(self, words: Sequence[str]) -> tuple[Rows, WordTable]:
+        """The rows of words, and the table that they are of as it is now: other threads may let it grow or start anew."""
+        with self._lock:
+            self._table.make_room()
+            return self._table.rows(words), copy.copy(self._table)
+
+    def run(self, rows: Sequence[Rows], table: WordTable) -> Floats:
+        """Logits ``[B, W, K]`` of some windows."""
+        logits: Floats = self._session.run(["logits"], self._collate(rows, table))[0]
+        return logits
+
+
+_TAGGERS: weakref.WeakSet[Tagger] = weakref.WeakSet()
+
+
+def _leave_inherited() -> None:
+    for tagger in _TAGGERS:
+        tagger._leave()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_inherited)
+
+
+def _cores() -> int:
+    """One in a worker, which shares the machine with others; else the cores that this process may use."""
+    if multiprocessing.parent_process() is not None or os.getpid() != _HOME:
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class _Job:
@@ -197,15 +267,19 @@ def _session(bundle: Bundle, threads: int) -> onnxruntime.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(bundle.network, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(bundle.network, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exception classes are not public
         raise BundleError(f"{bundle.info.name}: the {bundle.variant} network cannot be opened ({error})") from error
+    found, expected = session.get_outputs()[0].shape[-1], len(LabelScheme(bundle.info.types).tags)
+    if found != expected:
+        raise BundleError(f"{VARIANTS[bundle.variant]}: gives {found} scores a word, expected {expected} for the types in bundle.json")
+    return session
 
 
-def _collator(bundle: Bundle, table: WordTable) -> Callable[[Sequence[Rows]], Arrays]:
+def _collator(bundle: Bundle) -> Callable[[Sequence[Rows], WordTable], dict[str, Rows]]:
     bos, eos = bundle.info.bos_id, bundle.info.eos_id
     if bundle.info.inputs == "words":
-        return lambda rows: collate_words(rows, table)
+        return collate_words
     if bos is None or eos is None:
         raise BundleError(f"{bundle.info.name}: a network over pieces needs bos_id and eos_id in bundle.json")
-    return lambda rows: collate_pieces(rows, table, bos, eos)
+    return lambda rows, table: collate_pieces(rows, table, bos, eos)

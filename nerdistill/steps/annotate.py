@@ -47,5 +47,5 @@ def annotate_transfer(context: Context, taught: Taught | None = None) -> Signals
         depth = annotator.model.n_layers
         if not -depth - 1 <= config.signals.layer <= depth:
             raise ConfigError(f"signals.layer = {config.signals.layer}: the teacher has layers 0 (embeddings) to {depth}")
-        annotate(annotator, text, folder, identity, context.log.named("signals"))
+        annotate(annotator, text, folder, identity, context.log.named("signals", identity))
     return Signals(folder, identity)

@@ -51,7 +51,8 @@ class Context:
         data = prepare(self.config)
         counts = data.counts
         self.log.say(
-            f"  {len(self.config.data.languages)} languages: {counts['train_sentences']:,} labelled sentences, {counts['dev_sentences']:,} for dev, "
+            f"  {len(self.config.data.languages)} languages: {counts['train_sentences']:,} labelled sentences, "
+            f"{counts['dev_sentences']:,} for dev, "
             f"{counts['transfer_sentences']:,} unlabelled ({counts['train_dropped_as_held_out']:,} and "
             f"{counts['transfer_dropped_as_repeated_or_held_out']:,} dropped as repeated or held out)"
         )

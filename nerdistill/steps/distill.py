@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_model, save_model
 from tokenizers import Tokenizer
 
 from nerdistill import __version__
 from nerdistill.config import RunConfig
-from nerdistill.corpus.encoded import EncodedCorpus, Encoder, Targets
+from nerdistill.corpus.encoded import EncodedCorpus, Encoder
+from nerdistill.corpus.splits import evenly
 from nerdistill.errors import ConfigError
 from nerdistill.evaluation.scores import f1_by_language
 from nerdistill.export.bundle_writer import MAX_PIECES, WINDOW, Manifest, write_bundle
@@ -36,12 +38,15 @@ from nerdistill.text.encoder import WordTable
 from nerdistill.training.loop import StageRun, run_stage
 from nerdistill.training.runlog import RunLog
 from nerdistill.training.selection import DevF1, HeldOutLoss
-from nerdistill.training.stage import Stage
+from nerdistill.training.stage import Stage, Term
 
 HELD_OUT_EVERY = 50
 """One transfer sentence in so many is held out to choose weights where there are no labels."""
 
 DEV_BATCH = 16384
+
+GATE_SENTENCES = 300
+"""Labelled sentences of each language that the 8-bit network is held to: on fewer, one entity more or less would decide."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,12 @@ class Distilled:
 
     Attributes:
         bundle: Its folder.
+        identity: Fingerprint of all that led to it.
         seconds: Time that its stages took.
     """
 
     bundle: Path
+    identity: str
     seconds: float
 
 
@@ -79,7 +86,7 @@ def distill(context: Context) -> Distilled:
     config = context.config
     taught = teach(context)
     signals = annotate_transfer(context, taught)
-    plan = _plan(config, config.recipe.name, config.recipe.options)
+    plan = plan_of(config, config.recipe.name, config.recipe.options)
     identity = context.identity(
         "distill", signals.identity, context.labelled_digest, config.student.model_dump(), [stage.model_dump() for stage in plan],
         RECIPES.get(config.recipe.name).version, config.data.alpha,
@@ -91,7 +98,7 @@ def train_baseline(context: Context) -> Distilled:
     """The same student on the labels alone, from random embeddings: no teacher, no transfer text; only the choice of pieces is shared."""
     config = context.config
     taught = teach(context)
-    plan = _plan(config, "labels_only", config.evaluation.baseline_options)
+    plan = plan_of(config, "labels_only", config.evaluation.baseline_options)
     words = fingerprint(sorted(_words(context).items())[:1000], len(_words(context)))
     identity = context.identity(
         "baseline", words, context.labelled_digest, config.student.model_dump(), [stage.model_dump() for stage in plan], config.data.alpha
@@ -99,8 +106,8 @@ def train_baseline(context: Context) -> Distilled:
     return _train(context, taught, None, plan, identity, "no_teacher", "random")
 
 
-def _plan(config: RunConfig, recipe: str, options: Mapping[str, Any]) -> tuple[Stage, ...]:
-    """The stages, from nothing but the configuration."""
+def plan_of(config: RunConfig, recipe: str, options: Mapping[str, Any]) -> tuple[Stage, ...]:
+    """The stages of a recipe for the configured student, from nothing but the configuration."""
     kind = STUDENTS.get(config.student.kind)
     tiny = kind.build(kind.options.model_validate(config.student.options), Shape(2, 2 * len(config.data.types) + 1), None)
     plan = plan_recipe(recipe, options, [group.name for group in tiny.groups()])
@@ -116,12 +123,12 @@ def _train(
     folder = context.step_folder(system, identity)
     bundle = folder / "bundle"
     if finished(bundle, identity=identity):
-        return Distilled(bundle, read_json(bundle / "done.json")["seconds"])
+        return Distilled(bundle, identity, read_json(bundle / "done.json")["seconds"])
     context.log.say(f"{system.replace('_', ' ')}: {len(plan)} stage{'s' * (len(plan) > 1)}")
     vocabulary = _vocabulary(context, taught)
     student = _build(context.config, taught, vocabulary, embeddings, len(context.data.scheme.tags))
     texts, widths = _texts(context, vocabulary, signals, student.state_width)
-    seconds = _run_stages(context, student, texts, widths, plan, folder, identity, context.log.named(system))
+    seconds = _run_stages(context, student, texts, widths, plan, folder, identity, context.log.named(system, identity))
     provenance = _provenance(context, system, embeddings)
     manifest = Manifest(
         name=context.config.package.name if system == "student" else f"{context.config.package.name}-{system}",
@@ -131,13 +138,20 @@ def _train(
         version=context.config.package.version,
         provenance=provenance,
     )
-    score = (lambda tagger: tagger_f1(tagger, context.data.dev)) if system == "student" else None
+    gate_text = _gate_text(context)
+    score = (lambda tagger: tagger_f1(tagger, gate_text)) if system == "student" else None
     student.cpu().eval()
     write_bundle(
-        bundle, student, vocabulary, manifest, score, context.config.package.int8_tolerance, {"identity": identity, "seconds": round(seconds, 2)}
+        bundle,
+        student,
+        vocabulary,
+        manifest,
+        score,
+        context.config.package.int8_tolerance,
+        {"identity": identity, "seconds": round(seconds, 2)},
     )
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-    return Distilled(bundle, round(seconds, 2))
+    return Distilled(bundle, identity, round(seconds, 2))
 
 
 def tagger_tags(tagger: Tagger, sentences: Sequence[Sentence]) -> list[tuple[str, ...]]:
@@ -149,6 +163,15 @@ def tagger_tags(tagger: Tagger, sentences: Sequence[Sentence]) -> list[tuple[str
 def tagger_f1(tagger: Tagger, sentences: Sequence[Sentence]) -> dict[str, float]:
     """A tagger's strict F1 by language."""
     return f1_by_language(sentences, tagger_tags(tagger, sentences))
+
+
+def _gate_text(context: Context) -> list[Sentence]:
+    """Dev sentences of each language, filled up from train; the gate compares two forms of the same weights, so both may have seen it."""
+    text: list[Sentence] = []
+    for language in context.config.data.languages:
+        dev, train = ([s for s in part if s.language == language] for part in (context.data.dev, context.data.train))
+        text += [*evenly(dev, GATE_SENTENCES), *(evenly(train, GATE_SENTENCES - len(dev)) if len(dev) < GATE_SENTENCES else [])]
+    return text
 
 
 def _words(context: Context) -> Counter[str]:
@@ -167,7 +190,9 @@ def _build(config: RunConfig, taught: Taught, vocabulary: Vocabulary, embeddings
         width = kind.embedding_width(kind.options.model_validate(config.student.options))
         teacher = load_teacher(taught.model, None, "float32", config.seed).word_embeddings.weight
         if width > teacher.shape[1]:
-            raise ConfigError(f"student.options: embedding width {width} is above the teacher's {teacher.shape[1]}; use a smaller one or random")
+            raise ConfigError(
+                f"student.options: embedding width {width} is above the teacher's {teacher.shape[1]}; use a smaller one or random"
+            )
         table = reduce_table(teacher, vocabulary.teacher_ids, width)
     return build_student(config.student.kind, config.student.options, Shape(len(vocabulary.teacher_ids), n_tags), table, config.seed)
 
@@ -217,7 +242,7 @@ def _stage_run(
     corpus = texts.labelled if stage.text == "labelled" else texts.transfer
     if corpus is None:
         raise ConfigError(f"stage '{stage.name}' learns from transfer text, and this run has none")
-    terms = [(_build_term(term.loss, term.options, widths), term.weight) for term in stage.terms]
+    terms = [(_build_term(term, widths, fingerprint(identity, number)), term.weight) for number, term in enumerate(stage.terms)]
     groups = {group.name: group.module for group in student.groups()}
     opened = list(groups) if stage.trainable == ("*",) else list(stage.trainable)
     trainable = {f"{name}.{key}": weight for name in opened for key, weight in groups[name].named_parameters()}
@@ -236,9 +261,12 @@ def _stage_run(
     )  # fmt: skip
 
 
-def _build_term(name: str, options: Mapping[str, Any], widths: Widths) -> LossTerm:
-    kind = LOSSES.get(name)
-    return kind.build(kind.options.model_validate(dict(options)), widths)
+def _build_term(term: Term, widths: Widths, identity: str) -> LossTerm:
+    """A loss term whose first weights follow from the stage alone, not from what this process did before."""
+    kind = LOSSES.get(term.loss)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(identity[:12], 16))
+        return kind.build(kind.options.model_validate(term.options), widths)
 
 
 def _provenance(context: Context, system: str, embeddings: str) -> dict[str, Any]:
@@ -252,4 +280,3 @@ def _provenance(context: Context, system: str, embeddings: str) -> dict[str, Any
         "seed": config.seed,
         "data": {**context.data.counts, "languages": list(config.data.languages)},
     }
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from nerdistill.runtime.bundle import INFO, VARIANTS, read_info
 from nerdistill.runtime.tagger import Tagger
 from nerdistill.steps.context import Context
 from nerdistill.steps.distill import Distilled, distill, tagger_tags, train_baseline
-from nerdistill.steps.prepare import test_sentences
+from nerdistill.steps.prepare import read_test
 from nerdistill.steps.teach import open_teacher, taught_seconds, teach
 from nerdistill.students.base import count_parameters
 
@@ -34,7 +34,7 @@ def evaluate(context: Context) -> dict[str, Any]:
     config = context.config
     student = distill(context)
     baseline = train_baseline(context) if config.evaluation.baseline else None
-    sentences = test_sentences(config)
+    sentences = read_test(config)
     context.log.say(f"evaluation: {len(sentences):,} test sentences")
     taught = teach(context)
     annotator = open_teacher(context, taught)
@@ -58,10 +58,17 @@ def evaluate(context: Context) -> dict[str, Any]:
     for row in rows:
         name = str(row["system"])
         row |= {"words_per_second": round(speeds[name]), "seed": config.seed, **score(sentences, tags[name]).as_row()}
-    data = {"languages": list(config.data.languages), "types": list(config.data.types), **context.data.counts, "test_sentences": len(sentences)}
+    data = {
+        "languages": list(config.data.languages),
+        "types": list(config.data.types),
+        **context.data.counts,
+        "test_sentences": len(sentences),
+    }
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     results = results_frame(config.name, context.command, threads, data, rows, gpu)
-    _write(context, results, _examples(sentences, tags, config.evaluation.examples))
+    made = {taught.identity, student.identity, *([baseline.identity] if baseline else [])}
+    events = _events(context.folder / "metrics.jsonl", made)
+    _write(context.folder, results, events, _examples(sentences, tags, config.evaluation.examples))
     _tell_bundle(student, next(row for row in results["rows"] if row["system"] == "student"))
     return results
 
@@ -91,36 +98,43 @@ def _examples(sentences: Sequence[Sentence], tags: Mapping[str, Sequence[Sequenc
     """Some test sentences of each language, wrong ones first, then right ones, always with an entity in them."""
     chosen: list[dict[str, Any]] = []
     for language in dict.fromkeys(sentence.language for sentence in sentences):
-        numbers = [i for i, s in enumerate(sentences) if s.language == language and len(s.words) <= 30 and any(tag != "O" for tag in s.tags or ())]
+        numbers = [
+            i for i, s in enumerate(sentences) if s.language == language and len(s.words) <= 30 and any(tag != "O" for tag in s.tags or ())
+        ]
         numbers.sort(key=lambda i: tuple(tags["student"][i]) == sentences[i].tags)
         wrong = sum(tuple(tags["student"][i]) != sentences[i].tags for i in numbers)
         picked = [*numbers[:1], *numbers[wrong : wrong + each - 1]] if each else []
         for i in dict.fromkeys(picked):
             sentence = sentences[i]
             chosen.append(
-                {"language": language, "words": list(sentence.words), "gold": list(sentence.tags or ()), **{n: list(t[i]) for n, t in tags.items()}}
+                {
+                    "language": language,
+                    "words": list(sentence.words),
+                    "gold": list(sentence.tags or ()),
+                    **{n: list(t[i]) for n, t in tags.items()},
+                }
             )
     return chosen
 
 
-def _write(context: Context, results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) -> None:
-    folder = context.folder
+def _write(folder: Path, results: Mapping[str, Any], events: Sequence[Mapping[str, Any]], examples: Sequence[Mapping[str, Any]]) -> None:
     write_json(folder / "results.json", results)
     write_atomic(folder / "table.md", markdown_table(results) + "\n")
-    write_report(folder / "report.html", results, _events(folder / "metrics.jsonl"), examples)
+    write_report(folder / "report.html", results, events, examples)
 
 
-def _events(path: Path) -> list[dict[str, Any]]:
-    """The log's events; of a stage that was run again after a kill, each step's last."""
+def _events(path: Path, identities: Set[str]) -> list[dict[str, Any]]:
+    """The log's events of these fingerprints; of a stage that was run again after a kill, each step's last."""
     latest: dict[tuple[Any, ...], dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").split("\n") if path.is_file() else ():
         try:
             event = json.loads(line)
         except ValueError:
             continue  # the last line of a killed run may be cut
-        key = (event.get("event"), event.get("run"), event.get("stage"), event.get("step"))
-        latest.pop(key, None)
-        latest[key] = event
+        if event.get("of") in identities:
+            key = (event.get("event"), event.get("run"), event.get("stage"), event.get("step"))
+            latest.pop(key, None)
+            latest[key] = event
     return list(latest.values())
 
 

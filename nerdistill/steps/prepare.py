@@ -46,7 +46,7 @@ def prepare(config: RunConfig) -> RunData:
     """
     scheme = LabelScheme(config.data.types)
     train, dev = _labelled(config)
-    test = digests(test_sentences(config, labelled=False))
+    test = digests(read_test(config, labelled=False))
     held_out = test | digests(dev)
     kept = without(train, held_out)
     transfer = [*_transfer(config), *_swapped(config, kept)]
@@ -65,13 +65,10 @@ def prepare(config: RunConfig) -> RunData:
     return RunData(scheme, tuple(kept), tuple(dev), tuple(clean), counts)
 
 
-def test_sentences(config: RunConfig, labelled: bool = True) -> list[Sentence]:
+def read_test(config: RunConfig, labelled: bool = True) -> list[Sentence]:
     """The test set, for scoring; `prepare` takes only its words, to keep them out of training."""
     source = config.data.labelled[0].model_copy(update={"languages": ()})
     return _read_all(config, source, config.evaluation.test, config.evaluation.limit, labelled)
-
-
-test_sentences.__test__ = False  # type: ignore[attr-defined]  # a name that pytest would take for a test
 
 
 def _labelled(config: RunConfig) -> tuple[list[Sentence], list[Sentence]]:

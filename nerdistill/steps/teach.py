@@ -76,7 +76,8 @@ def _fine_tune(context: Context, source: str, folder: Path, identity: str) -> No
         terms=(Term(loss="hard_tags"),),
         optimisation=Optimisation(
             learning_rate=config.learning_rate, schedule="linear", warmup=config.warmup, weight_decay=config.weight_decay,
-            batch=config.batch, accumulate=config.accumulate, epochs=config.epochs, patience=config.patience, evaluations=config.evaluations,
+            batch=config.batch,
+            accumulate=config.accumulate, epochs=config.epochs, patience=config.patience, evaluations=config.evaluations,
         ),
     )  # fmt: skip
     kind = LOSSES.get("hard_tags")
@@ -91,7 +92,7 @@ def _fine_tune(context: Context, source: str, folder: Path, identity: str) -> No
         identity=identity,
         seed=context.config.seed,
         alpha=context.config.data.alpha,
-        log=context.log.named("teacher"),
+        log=context.log.named("teacher", identity),
         accelerator=context.accelerator,
     )
     result = run_stage(run)

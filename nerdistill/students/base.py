@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
+from nerdistill.errors import ConfigError
 from nerdistill.registry import Registry
 
 if TYPE_CHECKING:
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
 
 class Options(BaseModel):
-    """Base of the options of a part: frozen, unknown keys refused."""
+    """Base of the options of a part: frozen, unknown keys and infinite numbers refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -109,13 +110,26 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def student_options(kind: str, options: Mapping[str, Any]) -> Options:
+    """The options of a registered student, checked.
+
+    Raises:
+        ConfigError: There is no such kind, or the options are wrong.
+    """
+    try:
+        return STUDENTS.get(kind).options.model_validate(dict(options))
+    except ValidationError as error:
+        faults = "; ".join(f"student.options.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise ConfigError(f"student '{kind}': {faults}") from error
+
+
 def build_student(kind: str, options: Mapping[str, Any], shape: Shape, embeddings: Tensor | None, seed: int) -> Student:
     """Build a registered student with weights that depend on nothing but the arguments.
 
     Raises:
-        ConfigError: There is no such kind.
+        ConfigError: There is no such kind, or the options are wrong.
     """
-    part = STUDENTS.get(kind)
+    checked = student_options(kind, options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return part.build(part.options.model_validate(dict(options)), shape, embeddings)
+        return STUDENTS.get(kind).build(checked, shape, embeddings)

@@ -2,11 +2,13 @@
 
 Deviations from the paper:
 
-- Pieces are pooled to words before the LSTM (their mean). The paper runs over pieces with a technical tag for continuations. Words make
-  sequences shorter, hence training and tagging faster, and every position carries a tag.
+- Pieces are pooled to words before the LSTM (`PieceEmbedding`). The paper runs over pieces with a technical tag for continuations. Words
+  make sequences shorter, hence training and tagging faster, and every position carries a tag.
 - The projection's width is free; the paper's is the teacher's, 768. The head sits on the projection, as in the published code; the
   paper's formulas put it on the BiLSTM.
-- Dropout is applied to embeddings, LSTM output and projection; there is no recurrent dropout inside the LSTM.
+- Dropout is applied to embeddings, LSTM output and projection; inside the LSTM, where the published code has another on the inputs and
+  one on the recurrence, there is none.
+- Projection and head start as torch starts them; the paper's framework draws them from Glorot's distribution.
 - Padding is never read, in either direction.
 """
 
@@ -23,7 +25,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from nerdistill.students.base import STUDENTS, ModelOutput, Options, ParamGroup, Shape, Student, StudentKind
 from nerdistill.students.parts.onnx_graph import Graph
-from nerdistill.students.parts.pooling import PAD, PieceEmbedding
+from nerdistill.students.parts.pooling import PAD, PieceEmbedding, Pooling
 
 if TYPE_CHECKING:
     import onnx
@@ -34,12 +36,14 @@ class BiLSTMOptions(Options):
 
     Attributes:
         embedding_width: Columns of the piece table; most of the parameters.
+        pooling: How pieces become words, ``mean`` or ``first_mean``; see `PieceEmbedding`.
         hidden_width: LSTM units per direction; most of the time.
         projection_width: Width of the layer between LSTM and head.
         dropout: Probability, in three places.
     """
 
-    embedding_width: int = Field(default=64, ge=1, le=4096)
+    embedding_width: int = Field(default=96, ge=1, le=4096)
+    pooling: Pooling = "first_mean"
     hidden_width: int = Field(default=160, ge=1, le=4096)
     projection_width: int = Field(default=128, ge=1, le=4096)
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
@@ -58,8 +62,8 @@ class BiLSTM(Student):
 
     def __init__(self, options: BiLSTMOptions, shape: Shape, embeddings: Tensor | None) -> None:
         super().__init__()
-        self.embeddings = PieceEmbedding(shape.n_pieces, options.embedding_width, embeddings)
-        self.lstm = nn.LSTM(options.embedding_width, options.hidden_width, batch_first=True, bidirectional=True)
+        self.embeddings = PieceEmbedding(shape.n_pieces, options.embedding_width, options.pooling, embeddings)
+        self.lstm = nn.LSTM(self.embeddings.word_width, options.hidden_width, batch_first=True, bidirectional=True)
         self.projection = nn.Linear(2 * options.hidden_width, options.projection_width)
         self.head = nn.Linear(options.projection_width, shape.n_tags)
         self.dropout = nn.Dropout(options.dropout)
@@ -102,9 +106,12 @@ class BiLSTM(Student):
         graph.node("Cast", ["is_piece"], "piece_ones", to=1)
         graph.node("ReduceSum", ["piece_ones", "axis_1"], "raw_counts", keepdims=1)
         graph.node("Max", ["raw_counts", graph.weight("one", np.array(1.0, np.float32))], "counts")
-        graph.node("Div", ["word_sums", "counts"], "distinct_words")
+        distinct = graph.node("Div", ["word_sums", "counts"], "word_means")
+        if self.embeddings.pooling == "first_mean":
+            first = graph.node("Gather", ["piece_vectors", graph.weight("first", np.array(0))], "first_pieces", axis=1)
+            distinct = graph.node("Concat", [first, distinct], "word_vectors", axis=1)
         graph.node("Transpose", ["word_index"], "index_by_time", perm=[1, 0])
-        graph.node("Gather", ["distinct_words", "index_by_time"], "words")
+        graph.node("Gather", [distinct, "index_by_time"], "words")
         graph.node("Cast", ["lengths"], "lengths_32", to=6)
         lstm = ["words", *(graph.weight(f"lstm_{name}", value) for name, value in _onnx_lstm(self.lstm).items()), "lengths_32"]
         graph.node("LSTM", lstm, "by_direction", direction="bidirectional", hidden_size=self.lstm.hidden_size)
@@ -120,7 +127,7 @@ class BiLSTM(Student):
 
 
 def _initialise(lstm: nn.LSTM) -> None:
-    """Glorot for inputs, orthogonal for recurrence, forget gate open: the defaults of the paper's framework."""
+    """Glorot for inputs, orthogonal for the recurrence of each gate, forget gate open: nearly the defaults of the paper's framework."""
     for name, weight in lstm.named_parameters():
         if "weight_ih" in name:
             nn.init.xavier_uniform_(weight)

@@ -17,7 +17,8 @@ from tokenizers import Tokenizer
 
 from nerdistill.errors import ConfigError
 
-PAD_PIECE, UNK_PIECE = "<pad>", "<unk>"
+PAD_PIECE, UNK_PIECE = "<pad> ", "<unk> "
+"""Names of the technical pieces. No word has a space in it, so nothing that a text says is read as one of them."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def prune(tokenizer: Tokenizer, unk_id: int, pad_id: int, words: Counter[str], b
     characters = {character for word in words for character in tokenizer_characters(tokenizer, word)}
     singles = [i for i, piece in enumerate(pieces) if i not in special and len(_bare(piece)) <= 1 and set(_bare(piece)) <= characters]
     if len(singles) + 2 > budget:
-        raise ConfigError(f"student.pieces = {budget}: the text alone has {len(singles)} single-character pieces; allow more pieces")
+        raise ConfigError(f"student.pieces = {budget}: the text's single characters alone need {len(singles) + 2}; allow more pieces")
     used = [piece for piece, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if piece not in special]
     unused = sorted((i for i in range(len(pieces)) if i not in counts and i not in special and set(_bare(pieces[i])) <= characters),
                     key=lambda i: (-scores[i], i))  # fmt: skip

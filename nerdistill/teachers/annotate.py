@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from nerdistill.corpus.encoded import EncodedCorpus, Encoder
+from nerdistill.corpus.splits import evenly
+from nerdistill.errors import ConfigError
 from nerdistill.labels import LabelScheme
 from nerdistill.records import Sentence
 from nerdistill.runtime.decode import decode_tags, log_softmax
@@ -77,7 +80,7 @@ class Annotator:
         """The most probable valid tags of each sentence."""
         logits, _, offsets = self.read(sentences)
         tags = decode_tags(log_softmax(logits), offsets, self.scheme)
-        return [self.scheme.decode(tags[start:stop]) for start, stop in zip(offsets[:-1], offsets[1:], strict=True)]
+        return [self.scheme.decode(tags[start:stop]) for start, stop in pairwise(offsets)]
 
 
 def annotate(annotator: Annotator, sentences: Sequence[Sentence], folder: Path, identity: str, log: RunLog) -> None:
@@ -89,6 +92,9 @@ def annotate(annotator: Annotator, sentences: Sequence[Sentence], folder: Path, 
         folder: The store, which belongs to `identity` alone.
         identity: Fingerprint of teacher, text and settings.
         log: Where to tell.
+
+    Raises:
+        ConfigError: The states have fewer dimensions than are to be kept.
     """
     if store_ready(folder, identity):
         return
@@ -116,7 +122,9 @@ def annotate(annotator: Annotator, sentences: Sequence[Sentence], folder: Path, 
     log.say(f"  signals: {n_words:,} words of {len(sentences):,} sentences in {clock(seconds)}")
 
 
-def _write(annotator: Annotator, part: Sequence[Sentence], folder: Path, number: int, reduction: dict[str, npt.NDArray[np.float32]]) -> None:
+def _write(
+    annotator: Annotator, part: Sequence[Sentence], folder: Path, number: int, reduction: dict[str, npt.NDArray[np.float32]]
+) -> None:
     logits, hidden, offsets = annotator.read(part)
     tags = decode_tags(log_softmax(logits), offsets, annotator.scheme).astype(np.int8)
     reduced = None
@@ -131,8 +139,11 @@ def _reduction(annotator: Annotator, sentences: Sequence[Sentence], folder: Path
     if not annotator.width:
         return {}
     if not path.is_file():
-        every = max(1, len(sentences) // _REDUCTION_SENTENCES)
-        _, states, _ = annotator.read(sentences[::every][:_REDUCTION_SENTENCES])
+        _, states, _ = annotator.read(evenly(sentences, _REDUCTION_SENTENCES))
+        if annotator.width > states.shape[1]:
+            raise ConfigError(
+                f"signals.width = {annotator.width}: the teacher's states have {states.shape[1]} dimensions; take at most these"
+            )
         mean = states.mean(axis=0)
         centred = (states - mean).astype(np.float64)
         values, vectors = np.linalg.eigh(centred.T @ centred)

@@ -116,14 +116,15 @@ def _convert(source: Path, target: Path) -> None:
     config = BertConfig(
         vocab_size=vocab, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=ffn,
         max_position_embeddings=positions, type_vocab_size=types, layer_norm_eps=epsilon,
-        bos_token_id=0, eos_token_id=2, pad_token_id=1, tokenizer_class="PreTrainedTokenizerFast",
+        bos_token_id=0, eos_token_id=2, pad_token_id=1,
     )  # fmt: skip
     model = BertModel(config, add_pooling_layer=False)
     state = {_torch_name(name): torch.from_numpy(values) for name, values in tensors.items()}
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     model.load_state_dict({name: tensor.reshape(shapes[name]) for name, tensor in state.items()})
     model.save_pretrained(target)
-    PreTrainedTokenizerFast(
+    fast: Any = PreTrainedTokenizerFast  # untyped in the library
+    fast(
         tokenizer_object=_tokenizer(pieces), bos_token="<s>", eos_token="</s>", cls_token="<s>", sep_token="</s>",
         unk_token="<unk>", pad_token="<pad>", mask_token="<mask>", model_max_length=positions,
     ).save_pretrained(target)  # fmt: skip

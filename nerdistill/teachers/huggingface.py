@@ -75,7 +75,9 @@ class TeacherModel(nn.Module):
         """Tag a batch of `collate_pieces` arrays; ``hidden`` has every layer, embeddings first, at first pieces."""
         device = batch["input_ids"].device.type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
-            output = self.network(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], output_hidden_states=not self.training)
+            output = self.network(
+                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], output_hidden_states=not self.training
+            )
         first = batch["first_piece"][..., None]
 
         def at_words(states: Tensor) -> Tensor:
@@ -125,7 +127,8 @@ def load_pieces(model: str, revision: str | None = None) -> Pieces:
         raise ConfigError(f"teacher '{model}': its tokenizer has no piece for {', '.join(missing)}")
     tokenizer = Tokenizer.from_str(_words_apart(fast.backend_tokenizer.to_str()))
     limit = min(int(fast.model_max_length), 512) - 2
-    return Pieces(tokenizer, *(int(number) for number in ids.values() if number is not None), limit=limit)
+    begin, end, pad, unknown = (int(number) for number in ids.values() if number is not None)
+    return Pieces(tokenizer, begin, end, pad, unknown, limit)
 
 
 def _words_apart(raw: str) -> str:
@@ -155,7 +158,7 @@ def load_teacher(model: str, tags: tuple[str, ...] | None, precision: str, seed:
     """
     from transformers import AutoModelForTokenClassification
 
-    own = checkpoint_tags(model, revision)
+    own = checkpoint_tags(model, revision) if tags is None else _head_tags(model, revision)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if tags is None or own == tags:
@@ -166,6 +169,8 @@ def load_teacher(model: str, tags: tuple[str, ...] | None, precision: str, seed:
             labels = {"id2label": dict(enumerate(tags)), "label2id": {tag: number for number, tag in enumerate(tags)}}
             options = {"num_labels": len(tags), "ignore_mismatched_sizes": True, "dtype": torch.float32, **labels}
             network, names = _from_pretrained(AutoModelForTokenClassification, model, revision, **options), tags
+            if own is not None and len(own) == len(tags):  # a head of the same size was taken over with its tags in another order
+                network.classifier.reset_parameters()
     return TeacherModel(network, names, precision)
 
 
@@ -176,31 +181,41 @@ def checkpoint_tags(model: str, revision: str | None = None) -> tuple[str, ...] 
         ConfigError: The head's labels are only numbered.
         DataError: The checkpoint cannot be read.
     """
+    tags = _head_tags(model, revision)
+    if tags and any(tag.startswith("LABEL_") for tag in tags):
+        raise ConfigError(f"teacher '{model}': its labels are {list(tags)[:3]}..., without names; put id2label into its config.json")
+    return tags
+
+
+def _head_tags(model: str, revision: str | None) -> tuple[str, ...] | None:
     from transformers import AutoConfig
 
     config = _from_pretrained(AutoConfig, model, revision)
     if not any(name.endswith("ForTokenClassification") for name in config.architectures or []):
         return None
-    tags = tuple(config.id2label[number] for number in range(len(config.id2label)))
-    if any(tag.startswith("LABEL_") for tag in tags):
-        raise ConfigError(f"teacher '{model}': its labels are {list(tags)[:3]}..., without names; put id2label into its config.json")
-    return tags
+    return tuple(config.id2label[number] for number in range(len(config.id2label)))
 
 
 def save_teacher(teacher: TeacherModel, pieces: Pieces, folder: Path) -> None:
     """Write a checkpoint that transformers loads by path."""
     from transformers import PreTrainedTokenizerFast
+    from transformers.utils import logging
 
+    chatter: Any = logging  # untyped in the library
+    chatter.disable_progress_bar()
     teacher.network.save_pretrained(folder)  # type: ignore[operator]
+    chatter.enable_progress_bar()
     tokenizer = pieces.tokenizer
     names = {"cls_token": pieces.bos_id, "sep_token": pieces.eos_id, "pad_token": pieces.pad_id, "unk_token": pieces.unk_id}
     special = {name: tokenizer.id_to_token(number) for name, number in names.items()}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=pieces.limit + 2, **special).save_pretrained(folder)
+    fast: Any = PreTrainedTokenizerFast  # untyped in the library
+    fast(tokenizer_object=tokenizer, model_max_length=pieces.limit + 2, **special).save_pretrained(folder)
 
 
 def _from_pretrained(kind: Any, model: str, revision: str | None, **options: Any) -> Any:
-    from transformers.utils import logging as chatter
+    from transformers.utils import logging
 
+    chatter: Any = logging  # untyped in the library
     verbosity = chatter.get_verbosity()
     chatter.set_verbosity_error()
     chatter.disable_progress_bar()
@@ -208,7 +223,9 @@ def _from_pretrained(kind: Any, model: str, revision: str | None, **options: Any
         return kind.from_pretrained(model, revision=revision, **options)
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise DataError(f"teacher '{model}': cannot be loaded ({reason}); give a checkpoint folder, a reachable hub id, or a bundled one") from error
+        raise DataError(
+            f"teacher '{model}': cannot be loaded ({reason}); give a checkpoint folder, a reachable hub id, or a bundled one"
+        ) from error
     finally:
         chatter.set_verbosity(verbosity)
         chatter.enable_progress_bar()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -10,6 +11,8 @@ from tokenizers import Tokenizer
 
 LONGEST_WORD = 256
 """Characters of a word that are read; a longer one is a URL or binary data, and its beginning tells."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class WordTable:
@@ -68,7 +71,8 @@ class WordTable:
         while first + len(fresh) > len(self.lengths):
             self.pieces = np.concatenate([self.pieces, np.full_like(self.pieces, self.pad_id)])
             self.lengths = np.concatenate([self.lengths, np.zeros_like(self.lengths)])
-        encoded = self.tokenizer.encode_batch_fast([word[:LONGEST_WORD] for word in fresh], add_special_tokens=False)
+        readable = [_SURROGATE.sub("\ufffd", word[:LONGEST_WORD]) for word in fresh]  # half a pair cannot be encoded
+        encoded = self.tokenizer.encode_batch_fast(readable, add_special_tokens=False)
         for row, (word, encoding) in enumerate(zip(fresh, encoded, strict=True), start=first):
             ids = encoding.ids[: self.max_pieces] or [self.unk_id]
             self.pieces[row, : len(ids)] = ids

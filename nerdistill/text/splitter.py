@@ -1,7 +1,8 @@
 """Raw text to words: one rule for every language, the same in training and in serving.
 
-A word is a run of letters, marks and digits; every other visible character stands alone (an emoji sequence counts as one). Scripts written without spaces (Han, kana,
-Thai, Lao, Khmer, Burmese) are split into characters with their combining marks, so that an entity can begin and end anywhere.
+A word is a run of letters, marks and digits; every other visible character stands alone (an emoji sequence counts as one). Scripts
+written without spaces (Han, kana, Thai, Lao, Khmer, Burmese) are split into characters with their combining marks, so that an entity
+can begin and end anywhere.
 Apostrophes follow three rules that hold across languages: elided articles keep theirs (``l'|Italie``, ``dell'|arte``); after a
 capitalised word a lower-case ending is a suffix (``Ankara|'da``, ``Obama|'s``); elsewhere it is inside the word (``O'Brien``,
 ``don't``). Hyphens, dots and commas between letters or digits stay inside (``Jean-Luc``, ``U.S.A``, ``3.14``).
@@ -16,6 +17,8 @@ NAME = "unicode-1"
 
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _CORE = rf"[[\p{{L}}\p{{M}}\p{{N}}_\u200c\u200d]--[{_UNSPACED}]]"
+_SPACE = r"[\s\x1c-\x1f]"
+_EXTEND = r"[\p{GCB=Extend}\p{GCB=ZWJ}\p{GCB=SpacingMark}]"
 _ELIDED = (
     "(?:l|d|j|m|n|s|t|c|qu|jusqu|lorsqu|puisqu|quoiqu|quelqu|presqu|dell|nell|all|dall|sull|coll|un|quest|quell|bell|sant|tutt|anch|com|"
     "dov|gl|degl|nessun|qualcun)['’]"
@@ -23,12 +26,13 @@ _ELIDED = (
 _WORD = regex.compile(
     rf"""
       (?<!{_CORE})(?i:{_ELIDED})(?={_CORE})
-    | ['’](?:\p{{Ll}}+)(?<=\p{{L}}['’]\p{{Ll}}+)(?!{_CORE})
+    | (?<=\p{{L}})['’]\p{{Ll}}++(?!{_CORE})
     | \p{{Lu}}{_CORE}*+(?=['’]\p{{Latin}})(?=['’]\p{{Ll}}+(?!{_CORE}))
     | {_CORE}+(?:[-.,·'’‑:@]{_CORE}+)*
     | [{_UNSPACED}][\p{{M}}]*
-    | (?!\s)\X(?<!\s)
-    | \S
+    | \p{{Regional_Indicator}}{{2}}{_EXTEND}*+
+    | (?!{_SPACE})\X(?<!{_SPACE})
+    | [^\s\x1c-\x1f]
     """,
     regex.VERBOSE | regex.VERSION1,
 )
@@ -41,4 +45,5 @@ def split(text: str) -> list[tuple[int, int]]:
 
 def split_words(text: str) -> list[str]:
     """The words of a text as strings."""
-    return _WORD.findall(text)
+    words: list[str] = _WORD.findall(text)
+    return words

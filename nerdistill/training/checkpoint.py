@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nerdistill.files import DONE, folder_beside, read_json
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -23,6 +27,7 @@ class Progress:
         best_step: Its step.
         stale: Evaluations since.
         stopped: Whether the stage has ended early.
+        bad_steps: Steps that were skipped because their gradient was not finite.
         seconds: Time spent in steps and evaluations so far.
     """
 
@@ -31,11 +36,17 @@ class Progress:
     best_step: int = 0
     stale: int = 0
     stopped: bool = False
+    bad_steps: int = 0
     seconds: float = 0.0
 
 
 def save_checkpoint(
-    folder: Path, identity: str, progress: Progress, weights: Mapping[str, Tensor], best: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
+    folder: Path,
+    identity: str,
+    progress: Progress,
+    weights: Mapping[str, Tensor],
+    best: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
 ) -> None:
     """Replace the checkpoint of a stage.
 
@@ -55,18 +66,24 @@ def save_checkpoint(
             save_file({key: value.detach().contiguous() for key, value in tensors.items()}, target / f"{name}.safetensors")
 
 
-def load_checkpoint(folder: Path, identity: str, optimizer: torch.optim.Optimizer) -> tuple[Progress, dict[str, Tensor], dict[str, Tensor]] | None:
-    """The checkpoint of a stage if a complete one of the same identity is there.
+def load_checkpoint(
+    folder: Path, identity: str, optimizer: torch.optim.Optimizer
+) -> tuple[Progress, dict[str, Tensor], dict[str, Tensor]] | None:
+    """The checkpoint of a stage if a complete and readable one of the same identity is there.
 
     Returns:
         Progress, trainable tensors, best tensors; the optimizer's state is put back in place.
     """
     if not (folder / DONE).is_file():
         return None
-    marker = read_json(folder / DONE)
-    if marker.pop("identity", None) != identity:
+    try:
+        marker = read_json(folder / DONE)
+        if marker.pop("identity", None) != identity:
+            return None
+        tensors = {name: load_file(folder / f"{name}.safetensors") for name in ("weights", "best", "optimizer")}
+    except (OSError, ValueError, SafetensorError) as error:
+        log.warning("%s: the checkpoint cannot be read (%s); the stage starts anew", folder, error)
         return None
-    tensors = {name: load_file(folder / f"{name}.safetensors") for name in ("weights", "best", "optimizer")}
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors["optimizer"].items():
         number, name = key.split(".", 1)

@@ -31,7 +31,7 @@ CHECKPOINT_SECONDS = 60.0
 """Time between checkpoints; what a kill can cost."""
 
 BAD_STEPS_ALLOWED = 20
-"""Steps with a loss that is not finite before a run is given up."""
+"""Steps of a stage with a gradient that is not finite before it is given up."""
 
 
 @dataclass
@@ -73,7 +73,7 @@ def run_stage(run: StageRun) -> Progress:
     """Train until the stage's stop rule holds, leaving the selected weights in the model.
 
     Raises:
-        NerdistillError: The loss was not finite in too many steps.
+        NerdistillError: The gradient was not finite in too many steps.
     """
     return _Loop(run).finish()
 
@@ -89,7 +89,6 @@ class _Loop:
         self.optimizer = torch.optim.AdamW(_decay_groups(self.weights, self.plan.weight_decay), lr=self.plan.learning_rate, eps=1e-8)
         self.best: dict[str, Tensor] = {}
         self.progress = Progress()
-        self.bad_steps = 0
         self._resume()
         self._saved = time.monotonic()
         self._epoch_cache: tuple[int, list[np.ndarray]] | None = None
@@ -133,15 +132,19 @@ class _Loop:
                 self._save()
         if self.best:
             _put(self.weights, self.best)
-        log.event("stage_end", stage=stage.name, step=self.progress.step, seconds=round(self.progress.seconds, 2), best=_finite(self.progress))
+        log.event(
+            "stage_end", stage=stage.name, step=self.progress.step, seconds=round(self.progress.seconds, 2), best=_finite(self.progress)
+        )
         meter.close(self.progress)
         return self.progress
 
     def _batches(self) -> Iterator[dict[str, Tensor]]:
+        """The batches of a step: an epoch's are spread over its steps, of which there are as many as in the first one."""
         epoch, within = divmod(self.progress.step, self.steps_in_epoch)
-        first = within * self.plan.accumulate
+        batches = self._epoch(epoch)
+        first, stop = (number * len(batches) // self.steps_in_epoch for number in (within, within + 1))
         device = self.run.accelerator.device
-        for batch in self._epoch(epoch)[first : first + self.plan.accumulate]:
+        for batch in batches[first:stop]:
             yield {name: tensor.to(device) for name, tensor in self.run.corpus.collate(batch).items()}
 
     def _step(self) -> tuple[Tensor, int]:
@@ -169,11 +172,12 @@ class _Loop:
         return total, int(sum(int(batch["lengths"].sum()) for batch in batches))
 
     def _skip(self) -> None:
-        self.bad_steps += 1
-        self.run.log.event("bad_step", stage=self.run.stage.name, step=self.progress.step)
-        if self.bad_steps > BAD_STEPS_ALLOWED:
+        stage, progress = self.run.stage.name, self.progress
+        progress.bad_steps += 1
+        self.run.log.event("bad_step", stage=stage, step=progress.step)
+        if progress.bad_steps > BAD_STEPS_ALLOWED:
             raise NerdistillError(
-                f"stage {self.run.stage.name}: the gradient was not finite in {self.bad_steps} steps, last at step {self.progress.step}; "
+                f"stage {stage}: the gradient was not finite in {progress.bad_steps} steps, last at step {progress.step}; "
                 "lower optimisation.learning_rate"
             )
 

@@ -16,25 +16,29 @@ class RunLog:
         path: The file; None keeps nothing.
         quiet: Show nothing.
         run: Name put on every event, such as ``teacher``.
+        identity: Fingerprint put on every event, since one file outlives a change of settings.
     """
 
-    def __init__(self, path: Path | None, quiet: bool = False, run: str = "") -> None:
+    def __init__(self, path: Path | None, quiet: bool = False, run: str = "", identity: str = "") -> None:
         self.path = path
         self.quiet = quiet
         self.run = run
+        self.identity = identity
         self._shown = 0.0
         self._live = sys.stderr.isatty() and not quiet
         self._width = 0
 
-    def named(self, run: str) -> RunLog:
-        """The same log under another run's name."""
-        return RunLog(self.path, self.quiet, run)
+    def named(self, run: str, identity: str) -> RunLog:
+        """The same log under another run's name and fingerprint."""
+        return RunLog(self.path, self.quiet, run, identity)
 
     def event(self, kind: str, **values: Any) -> None:
         """Append one event."""
         if self.path is None:
             return
-        line = json.dumps({"event": kind, "run": self.run, "time": round(time.time(), 3), **values}, ensure_ascii=False)
+        line = json.dumps(
+            {"event": kind, "run": self.run, "of": self.identity, "time": round(time.time(), 3), **values}, ensure_ascii=False
+        )
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ class DevF1:
         (logits,) = self.corpus.predict(run, self.batch)
         offsets = self.corpus.offsets
         tags = decode_tags(log_softmax(logits), offsets, self.scheme)
-        found = [self.scheme.decode(tags[start:stop]) for start, stop in zip(offsets[:-1], offsets[1:], strict=True)]
+        found = [self.scheme.decode(tags[start:stop]) for start, stop in pairwise(offsets)]
         return float(np.mean(list(f1_by_language(self.sentences, found).values())))
 
 

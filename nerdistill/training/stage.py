@@ -54,7 +54,8 @@ class Stage(Options):
         terms: The loss.
         trainable: Names of the parameter groups that learn, ``("*",)`` for all.
         optimisation: Steps and stopping.
-        select: Which weights leave the stage: best by F1 on the labelled dev set, best by this stage's loss on held-out transfer text, or last.
+        select: Which weights leave the stage: best by F1 on the labelled dev set, best by this stage's loss on held-out transfer text, or
+            last.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9+_-]*$")

@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from spacy.language import Language
 from spacy.tokens import Doc
 
 from nerdistill.pipeline.component import NerDistill
-from nerdistill.records import WordSpan
-from nerdistill.runtime.tagger import Tagger
+from nerdistill.text.encoder import WordTable
 
 TEXT = "Anna Schmidt besucht Berlin. La France a gagné contre l'Italie à Paris."
 
@@ -36,18 +37,18 @@ def test_many_threads(nlp: Language, found: Found, monkeypatch: pytest.MonkeyPat
     expected = [found(nlp(text)) for text in texts]
     inside: list[int] = []
     most = 0
-    tag_words = Tagger.tag_words
+    rows = WordTable.rows
 
-    def watched(tagger: Tagger, sentences: Sequence[Sequence[str]]) -> list[list[WordSpan]]:
+    def watched(table: WordTable, words: Sequence[str]) -> npt.NDArray[np.int64]:
         nonlocal most
         inside.append(1)
         most = max(most, len(inside))
         time.sleep(0.001)
-        result = tag_words(tagger, sentences)
+        result = rows(table, words)
         inside.pop()
         return result
 
-    monkeypatch.setattr(Tagger, "tag_words", watched)
+    monkeypatch.setattr(WordTable, "rows", watched)
     with ThreadPoolExecutor(4) as pool:
         assert [found(doc) for doc in pool.map(nlp, texts)] == expected
     assert most == 1
@@ -91,7 +92,7 @@ def entities(doc):
 @spacy.Language.component("threads")
 def threads(doc):
     component, = (thing for thing in gc.get_objects() if type(thing).__name__ == "NerDistill")
-    doc.user_data["threads"] = (component._session.tagger.threads, multiprocessing.parent_process() is not None)
+    doc.user_data["threads"] = (component._tagger.threads, multiprocessing.parent_process() is not None)
     return doc
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ class Graph:
     def weight(self, name: str, value: Tensor | npt.NDArray[Any]) -> str:
         """Store a constant tensor and return its name."""
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.weights.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import torch
 from torch import Tensor, nn
+
+Pooling: TypeAlias = Literal["mean", "first_mean"]
 
 PAD = 0
 """Row of the padding piece; it stays zero."""
 
 
 class PieceEmbedding(nn.Module):
-    """The mean of a word's piece embeddings.
+    """One vector for a word from the embeddings of its pieces.
+
+    ``mean`` is their mean. ``first_mean`` puts the first piece's embedding before it: twice as wide, and the beginning of a word, where
+    case and stem are, is told from the rest. Either way the table is the same size.
 
     Pooling before the recurrent layer makes sequences as short as the words, and a word's vector can be computed once however often the
     word occurs in a batch.
@@ -18,17 +25,24 @@ class PieceEmbedding(nn.Module):
     Args:
         n_pieces: Rows; row 0 is padding.
         width: Columns.
+        pooling: ``mean`` or ``first_mean``.
         table: Initial ``[n_pieces, width]`` values; None draws them from a normal distribution of standard deviation 0.1.
+
+    Attributes:
+        word_width: Columns of a word's vector.
     """
 
-    def __init__(self, n_pieces: int, width: int, table: Tensor | None) -> None:
+    def __init__(self, n_pieces: int, width: int, pooling: Pooling, table: Tensor | None) -> None:
         super().__init__()
+        self.pooling = pooling
+        self.word_width = width if pooling == "mean" else 2 * width
         weight = torch.randn(n_pieces, width) * 0.1 if table is None else table.clone()
         weight[PAD] = 0.0
         self.table = nn.Embedding(n_pieces, width, padding_idx=PAD, _weight=weight)
 
     def forward(self, word_pieces: Tensor) -> Tensor:
-        """Pool ``[U, P]`` piece ids to ``[U, width]``."""
+        """Pool ``[U, P]`` piece ids to ``[U, word_width]``."""
         counts = (word_pieces != PAD).sum(dim=1, keepdim=True).clamp(min=1)
-        pooled: Tensor = self.table(word_pieces).sum(dim=1) / counts
-        return pooled
+        vectors = self.table(word_pieces)
+        mean: Tensor = vectors.sum(dim=1) / counts
+        return mean if self.pooling == "mean" else torch.cat([vectors[:, 0], mean], dim=1)

@@ -1,0 +1,243 @@
+"""What every registered recipe must do, with every registered student; a new one needs no line here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from nerdistill.corpus.encoded import EncodedCorpus, Encoder, Targets
+from nerdistill.errors import ConfigError
+from nerdistill.labels import LabelScheme, spans_of, tags_of
+from nerdistill.losses.base import LOSSES, LossTerm, Widths
+from nerdistill.recipes.base import RECIPES, plan_recipe
+from nerdistill.records import Sentence, WordSpan
+from nerdistill.students.base import STUDENTS, Shape, Student, build_student
+from nerdistill.students.vocabulary import Vocabulary
+from nerdistill.text.encoder import WordTable
+from nerdistill.training.loop import StageRun, run_stage
+from nerdistill.training.runlog import RunLog
+from nerdistill.training.selection import HeldOutLoss
+from nerdistill.training.stage import Optimisation, Stage
+
+SMALL: dict[str, dict[str, Any]] = {"bilstm": {"embedding_width": 8, "hidden_width": 6, "projection_width": 10}}
+SCHEME = LabelScheme(("PER", "LOC", "ORG"))
+GOLD = {"labelled": {"tags"}, "transfer": {"teacher_logits", "teacher_hidden"}}
+STATES = 4
+WORDS = ["Anna", "Ola", "Berlin", "Oslo", "Siemens", "AG", "besucht", "bor", "i", ".", "محمد", "القاهرة", "东", "京", "राम", "gagné"]
+TYPES = ["PER", "PER", "LOC", "LOC", "ORG", "ORG", "", "", "", "", "PER", "LOC", "LOC", "LOC", "PER", ""]
+LENGTHS = (5, 7, 6, 7, 5, 6, 7, 7)
+
+RECIPE_STUDENT = [pytest.param(recipe, student, id=f"{recipe}-{student}") for recipe in RECIPES for student in STUDENTS]
+
+
+def make_student(name: str, vocabulary: Vocabulary, **options: Any) -> Student:
+    shape = Shape(vocabulary.tokenizer.get_vocab_size(), len(SCHEME.tags))
+    known = STUDENTS.get(name).options.model_fields
+    more = {key: value for key, value in options.items() if key in known}
+    return build_student(name, {**SMALL.get(name, {}), **more}, shape, None, seed=3)
+
+
+def sentences() -> list[Sentence]:
+    """Labelled by the word alone, so that every student can learn them."""
+    chooser = np.random.default_rng(0)
+    made = []
+    for length in LENGTHS:
+        chosen = chooser.integers(0, len(WORDS), length).tolist()
+        spans = [WordSpan(at, at + 1, TYPES[word]) for at, word in enumerate(chosen) if TYPES[word]]
+        made.append(Sentence(tuple(WORDS[word] for word in chosen), tags_of(spans, length), "de"))
+    return made
+
+
+def corpora(student: Student, vocabulary: Vocabulary) -> dict[str, EncodedCorpus]:
+    """The same sentences as labelled text, and as transfer text with a teacher's stored opinion."""
+    table = WordTable(vocabulary.tokenizer, unk_id=1, pad_id=0)
+    encoder = Encoder(table) if student.inputs == "words" else Encoder(table, bos_id=1, eos_id=1)
+    labelled = sentences()
+    draw = np.random.default_rng(1)
+    tags = np.concatenate([SCHEME.encode(sentence.tags or ()) for sentence in labelled])
+    logits = draw.normal(size=(len(tags), len(SCHEME.tags)))
+    logits[np.arange(len(tags)), tags] += 6.0
+    states = draw.normal(size=(len(SCHEME.tags), STATES))[tags]
+    targets = Targets(logits.astype(np.float16), states.astype(np.float16))
+    return {"labelled": EncodedCorpus(labelled, encoder, SCHEME), "transfer": EncodedCorpus(labelled, encoder, targets=targets)}
+
+
+def plan(recipe: str, student: Student) -> tuple[Stage, ...]:
+    return plan_recipe(recipe, {}, [group.name for group in student.groups()])
+
+
+def make_terms(stage: Stage, student: Student) -> list[tuple[LossTerm, float]]:
+    terms = []
+    for term in stage.terms:
+        kind = LOSSES.get(term.loss)
+        terms.append((kind.build(kind.options.model_validate(term.options), Widths(student.state_width, STATES)), term.weight))
+    return terms
+
+
+def opened(stage: Stage, student: Student) -> dict[str, nn.Parameter]:
+    names = [group.name for group in student.groups()] if stage.trainable == ("*",) else stage.trainable
+    groups = {group.name: group.module for group in student.groups()}
+    return {f"{name}.{key}": weight for name in names for key, weight in groups[name].named_parameters()}
+
+
+def train(stage: Stage, student: Student, corpus: EncodedCorpus, folder: Path, **steps: Any) -> list[tuple[LossTerm, float]]:
+    """Run a stage with other numbers of steps."""
+    optimisation = Optimisation(**{**stage.optimisation.model_dump(), "patience": 0, **steps})
+    terms = make_terms(stage, student)
+    trainable = opened(stage, student)
+    for weight in student.parameters():
+        weight.requires_grad_(False)
+    for weight in trainable.values():
+        weight.requires_grad_(True)
+    changed = stage.model_copy(update={"optimisation": optimisation, "select": "last"})
+    run_stage(
+        StageRun(
+            changed, student, trainable, terms, corpus, None, folder, "x", 1, RunLog(None, quiet=True), accelerator=Accelerator(cpu=True)
+        )
+    )
+    return terms
+
+
+def own_loss(student: Student, terms: Sequence[tuple[LossTerm, float]], corpus: EncodedCorpus) -> float:
+    student.eval()
+    with torch.inference_mode():
+        return -HeldOutLoss(student, terms, corpus, 1000)()
+
+
+def test_the_toy_text_has_entities() -> None:
+    """Without entities every test below would pass on tags O alone."""
+    assert len([span for sentence in sentences() for span in spans_of(sentence.tags or ())]) > 10
+
+
+@pytest.mark.parametrize(("recipe", "student_name"), RECIPE_STUDENT)
+def test_plan_is_valid_data(recipe: str, student_name: str, vocabulary: Vocabulary) -> None:
+    """A stage that cannot run is found hours into a run: an unknown loss, a group that is not there, a signal that its text lacks."""
+    student = make_student(student_name, vocabulary)
+    groups = [group.name for group in student.groups()]
+    stages = plan(recipe, student)
+    assert stages
+    assert len({stage.name for stage in stages}) == len(stages), "two stages of one name share a folder"
+    for stage in stages:
+        assert Stage.model_validate(json.loads(json.dumps(stage.model_dump()))) == stage, "a copied stage escaped its checks"
+        for term in stage.terms:
+            kind = LOSSES.get(term.loss)
+            kind.options.model_validate(term.options)
+            assert kind.needs <= GOLD[stage.text], f"{stage.name}: {term.loss} needs {sorted(kind.needs)}, {stage.text} text has none"
+        names = groups if stage.trainable == ("*",) else list(stage.trainable)
+        assert names
+        assert names == [name for name in groups if name in names], f"{stage.name}: unknown, repeated or disordered groups {names}"
+        assert stage.select != "held_out_loss" or stage.text == "transfer", f"{stage.name}: only transfer text has a held-out part"
+    last = stages[-1]
+    assert last.trainable in (("*",), tuple(groups)), "the last stage leaves something frozen"
+    assert plan(recipe, student) == stages
+
+
+@pytest.mark.parametrize(("recipe", "student_name"), RECIPE_STUDENT)
+def test_two_steps_change_what_is_open_and_nothing_else(recipe: str, student_name: str, vocabulary: Vocabulary, tmp_path: Path) -> None:
+    """A frozen group that moves, or an open one that stays, is not the recipe that was asked for."""
+    student = make_student(student_name, vocabulary)
+    texts = corpora(student, vocabulary)
+    for stage in plan(recipe, student):
+        before = {key: value.clone() for key, value in student.state_dict().items()}
+        train(stage, student, texts[stage.text], tmp_path / stage.name, epochs=1, batch=28, warmup=0.0)
+        changed = {key for key, value in student.state_dict().items() if not torch.equal(before[key], value)}
+        names = [group.name for group in student.groups()] if stage.trainable == ("*",) else stage.trainable
+        for group in student.groups():
+            own = {
+                key
+                for key, value in student.state_dict(keep_vars=True).items()
+                if any(value is weight for weight in group.module.parameters())
+            }
+            assert bool(changed & own) == (group.name in names), f"{stage.name}: group {group.name}, changed {sorted(changed)}"
+
+
+@pytest.mark.parametrize(("recipe", "student_name"), RECIPE_STUDENT)
+def test_loss_falls(recipe: str, student_name: str, vocabulary: Vocabulary, tmp_path: Path) -> None:
+    """A sign, a mask or a target that belongs to another word: the steps run, and nothing is learnt."""
+    student = make_student(student_name, vocabulary, dropout=0.0)
+    texts = corpora(student, vocabulary)
+    for stage in plan(recipe, student):
+        first = make_terms(stage, student)
+        before = own_loss(student, first, texts[stage.text])
+        terms = train(stage, student, texts[stage.text], tmp_path / stage.name, epochs=15, batch=28, learning_rate=1e-2, warmup=0.0)
+        assert own_loss(student, terms, texts[stage.text]) < before, stage.name
+
+
+@pytest.mark.parametrize(("recipe", "student_name"), RECIPE_STUDENT)
+def test_one_batch_of_eight_equals_four_of_two(recipe: str, student_name: str, vocabulary: Vocabulary, tmp_path: Path) -> None:
+    """A mean of batch means weighs words of short sentences more: the result would change with the memory of the machine."""
+    for stage in plan(recipe, make_student(student_name, vocabulary)):
+        grads: list[dict[str, Tensor]] = []
+        for batch, accumulate in ((56, 1), (14, 4)):
+            student = make_student(student_name, vocabulary, dropout=0.0)
+            corpus = corpora(student, vocabulary)[stage.text]
+            assert len(corpus.batches(batch, np.random.default_rng(0))) == accumulate
+            train(stage, student, corpus, tmp_path / f"{stage.name}{accumulate}", epochs=1, batch=batch, accumulate=accumulate, clip=1e9)
+            grads.append({key: weight.grad for key, weight in opened(stage, student).items() if weight.grad is not None})
+        assert grads[0]
+        assert grads[0].keys() == grads[1].keys()
+        for key, grad in grads[0].items():
+            torch.testing.assert_close(grad, grads[1][key], rtol=1e-3, atol=1e-6, msg=f"{stage.name}: {key}")
+
+
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_wrong_options_are_a_message(recipe: str) -> None:
+    """What a user writes under recipe.options must not end in a traceback, nor be ignored."""
+    with pytest.raises(ConfigError, match=r"recipe\.options\.no_such_option"):
+        plan_recipe(recipe, {"no_such_option": 1}, ("head",))
+    fields = RECIPES.get(recipe).options.model_fields
+    for key in [key for key, field in fields.items() if isinstance(field.default, Optimisation)]:
+        for wrong in ({"learning_rate": 0}, {"learning_rate": float("inf")}, {"epochs": 0}, {"batch": 0}, {"patience": -1}, {"warmup": 1.0},
+                      {"clip": float("nan")}, {"schedule": "step"}, {"no_such_option": 1}):  # fmt: skip
+            with pytest.raises(ConfigError, match=rf"recipe\.options\.{key}\.{next(iter(wrong))}"):
+                plan_recipe(recipe, {key: wrong}, ("head",))
+    for key in [key for key, field in fields.items() if field.annotation is float]:
+        for number in (float("inf"), float("nan")):
+            with pytest.raises(ConfigError, match=rf"recipe\.options\.{key}"):
+                plan_recipe(recipe, {key: number}, ("head",))
+
+
+def test_an_unknown_recipe_is_a_message() -> None:
+    """A misspelt recipe must name those there are."""
+    with pytest.raises(ConfigError, match="xtremedistil"):
+        plan_recipe("xtremdistil", {}, ("head",))
+
+
+HEAD_FIRST = ("head", "projection", "bilstm", "embeddings")
+
+
+def test_xtremedistil_opens_from_the_top() -> None:
+    """The paper's order: representation, then logits and labels, each from the head down, one more group at a time (algorithm 1)."""
+    stages = plan_recipe("xtremedistil", {}, HEAD_FIRST)
+    parts = [HEAD_FIRST[:n] for n in range(1, 5)]
+    assert [stage.trainable for stage in stages] == [HEAD_FIRST[1:], *parts, *parts]
+    assert [stage.terms[0].loss for stage in stages] == ["hidden_mse", *["logit_mse"] * 4, *["hard_tags"] * 4]
+    assert [stage.text for stage in stages] == ["transfer"] * 5 + ["labelled"] * 4
+    assert [stage.select for stage in stages] == ["held_out_loss", *["dev_f1"] * 8]
+
+
+def test_xtremedistil_can_leave_parts_out() -> None:
+    """The ablations of the paper (D4.1; without representation; logits alone) must be what they are called."""
+    stages = plan_recipe("xtremedistil", {"unfreeze": False}, HEAD_FIRST)
+    assert [stage.name for stage in stages] == ["representation", "logits", "labels"]
+    assert [stage.trainable for stage in stages] == [HEAD_FIRST[1:], HEAD_FIRST, HEAD_FIRST]
+    stages = plan_recipe("xtremedistil", {"representation": None, "labels": None, "unfreeze": False}, HEAD_FIRST)
+    assert [stage.name for stage in stages] == ["logits"]
+    stages = plan_recipe("xtremedistil", {"unfreeze_representation": True}, HEAD_FIRST)
+    assert [stage.trainable for stage in stages[:3]] == [HEAD_FIRST[1:2], HEAD_FIRST[1:3], HEAD_FIRST[1:4]]
+    assert {stage.select for stage in stages[:3]} == {"held_out_loss"}
+
+
+def test_xtremedistil_hands_its_temperature_on() -> None:
+    """A temperature that reaches no loss; one handed to a loss that has none would fail at the stage's start."""
+    options = {"logit_loss": "soft_tags", "temperature": 2.0, "unfreeze": False}
+    terms = [term for stage in plan_recipe("xtremedistil", options, HEAD_FIRST) for term in stage.terms if term.loss == "soft_tags"]
+    assert [term.options for term in terms] == [{"temperature": 2.0}]

@@ -1,0 +1,87 @@
+"""Each loss on numbers worked out by hand; the derivation stands in the docstring."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from nerdistill.losses.base import LOSSES, LossTerm, Widths
+from nerdistill.losses.hidden_mse import HiddenMSE
+from nerdistill.students.base import ModelOutput
+
+NONE = torch.zeros(1, 1, 1)
+
+
+def build(name: str, **options: float) -> LossTerm:
+    kind = LOSSES.get(name)
+    return kind.build(kind.options.model_validate(options), Widths(2, 2))
+
+
+def words(*values: list[float]) -> Tensor:
+    """One sentence, a row a word."""
+    return torch.tensor([values])
+
+
+def test_every_loss_has_a_hand_value() -> None:
+    """A loss is added without anybody having worked out one number of it."""
+    source = {name for name in globals() if name.startswith("test_")}
+    missing = [name for name in LOSSES if not any(test.startswith(f"test_{name}") for test in source)]
+    assert not missing, f"write test_{missing[0]}_... in this file, with the derivation in its docstring"
+
+
+def test_hard_tags_is_minus_log_of_the_gold_tag() -> None:
+    """Logits (0, ln 3): probabilities 1/4, 3/4. Gold 1 then gold 0: -ln 3/4 - ln 1/4 = ln 16/3. A third, padded word adds nothing."""
+    logits = words([0.0, math.log(3)], [0.0, math.log(3)], [9.0, -9.0])
+    batch = {"tags": torch.tensor([[1, 0, 1]]), "word_mask": torch.tensor([[True, True, False]])}
+    assert build("hard_tags")(ModelOutput(logits, (NONE,)), batch).item() == pytest.approx(math.log(16 / 3))
+
+
+def test_hard_tags_where_a_type_is_not_annotated() -> None:
+    """Probabilities 1/8 of O, 4/8 of B-X, 2/8 of I-X, 1/8 of B-Y; X is not annotated.
+
+    Gold O means O or X: -ln(1/8 + 4/8 + 2/8) = ln 8/7. Gold B-Y means itself: ln 8. The sentence beside it annotates everything: -ln 1/8.
+    """
+    logits = torch.log(torch.tensor([1.0, 4.0, 2.0, 1.0])).expand(2, 2, 4)
+    batch = {
+        "tags": torch.tensor([[0, 3], [0, 0]]),
+        "unannotated": torch.tensor([[False, True, True, False], [False] * 4]),
+        "word_mask": torch.tensor([[True, True], [True, False]]),
+    }
+    expected = math.log(8 / 7) + math.log(8) + math.log(8)
+    assert build("hard_tags")(ModelOutput(logits, (NONE,)), batch).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_soft_tags_at_temperature_one() -> None:
+    """Teacher (1/2, 1/2), student (1/4, 3/4): 1/2 ln 2 + 1/2 ln 2/3 = 1/2 ln 4/3. The other direction would be 0.1308, not 0.1438."""
+    batch = {"teacher_logits": words([0.0, 0.0]), "word_mask": torch.tensor([[True]])}
+    total = build("soft_tags")(ModelOutput(words([0.0, math.log(3)]), (NONE,)), batch)
+    assert total.item() == pytest.approx(0.5 * math.log(4 / 3))
+
+
+def test_soft_tags_at_temperature_two() -> None:
+    """Student logits (0, ln 9) at T = 2 are (0, ln 3): the divergence of the test above, times T^2 = 4. A second equal word adds 0."""
+    batch = {"teacher_logits": words([1.0, 1.0], [3.0, 2.0]), "word_mask": torch.tensor([[True, True]])}
+    total = build("soft_tags", temperature=2.0)(ModelOutput(words([0.0, math.log(9)], [3.0, 2.0]), (NONE,)), batch)
+    assert total.item() == pytest.approx(4 * 0.5 * math.log(4 / 3))
+
+
+def test_logit_mse_after_centring() -> None:
+    """Differences (3, 0, 0) have mean 1, centred (2, -1, -1): 1/2 * (4 + 1 + 1) / 3 = 1. Differences (7, 7, 7) are no difference."""
+    batch = {"teacher_logits": words([1.0, 2.0, 3.0], [0.0, 0.0, 0.0]), "word_mask": torch.tensor([[True, True]])}
+    total = build("logit_mse")(ModelOutput(words([4.0, 2.0, 3.0], [7.0, 7.0, 7.0]), (NONE,)), batch)
+    assert total.item() == pytest.approx(1.0)
+
+
+def test_hidden_mse_through_its_projection() -> None:
+    """State (1, 2), W = ((1, 0), (1, 1)), b = (0, 1): (1, 4). Teacher (3, 1): ((1-3)^2 + (4-1)^2) / 2 = 6.5. Only the last state counts."""
+    term = build("hidden_mse")
+    assert isinstance(term, HiddenMSE)
+    with torch.no_grad():
+        term.adapter.weight.copy_(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
+        term.adapter.bias.copy_(torch.tensor([0.0, 1.0]))
+    batch = {"teacher_hidden": words([3.0, 1.0], [9.0, 9.0]), "word_mask": torch.tensor([[True, False]])}
+    total = term(ModelOutput(NONE, (words([5.0, 5.0], [5.0, 5.0]), words([1.0, 2.0], [8.0, 8.0]))), batch)
+    assert total.item() == pytest.approx(6.5)

@@ -1,0 +1,40 @@
+"""Every configuration that is shipped can be read and planned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nerdistill.config import load_config
+from nerdistill.steps.distill import plan_of
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").rglob("*.toml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configuration(path: Path) -> None:
+    """Prevents a shipped file that the program refuses, and a header that names another command."""
+    config = load_config(path)
+    assert config.name == path.stem
+    assert plan_of(config, config.recipe.name, config.recipe.options)
+    assert plan_of(config, "labels_only", config.evaluation.baseline_options)
+    header = path.read_text(encoding="utf-8").split("\n\n")[0]
+    assert f"nerdistill run {path.relative_to(ROOT)}" in header
+    assert all(word in header for word in ("needs", "launch", "leaves"))
+
+
+def test_quickstart_data_is_sound() -> None:
+    """Prevents seed data that lost sentences, languages or marks, or that leak from test into train."""
+    from nerdistill.steps.prepare import prepare, read_test
+
+    config = load_config(ROOT / "configs" / "quickstart.toml")
+    data = prepare(config)
+    assert len(config.data.languages) >= 12
+    for language in config.data.languages:
+        labelled = [s for part in (data.train, data.dev, read_test(config)) for s in part if s.language == language]
+        assert len(labelled) >= 120
+        assert {tag[2:] for s in labelled for tag in s.tags or () if tag != "O"} == {"PER", "LOC", "ORG"}
+        assert sum(set(s.tags or ()) == {"O"} for s in labelled) >= 10
+    assert data.counts["train_dropped_as_held_out"] == 0
