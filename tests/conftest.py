@@ -61,8 +61,11 @@ def student(vocabulary: Vocabulary) -> Student:
     options = {"embedding_width": 8, "hidden_width": 6, "projection_width": 10}
     shape = Shape(vocabulary.tokenizer.get_vocab_size(), 7)
     built = build_student("bilstm", options, shape, None, seed=3).eval()
+    strong = torch.Generator().manual_seed(3)  # opinions that differ from word to word
     with torch.no_grad():
-        built.get_parameter("head.weight").mul_(30.0)  # opinions strong enough to differ from word to word
+        for weight in built.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=strong) if weight.ndim > 1 else torch.zeros_like(weight))
+        built.get_parameter("embeddings.table.weight")[0] = 0.0
     return built
 
 

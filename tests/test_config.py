@@ -177,4 +177,4 @@ def test_a_configuration_cannot_change(write: Write) -> None:
     """Prevents a step from running with other settings than its fingerprint says."""
     config = load_config(write(GOOD))
     with pytest.raises(ValueError, match="frozen"):
-        config.seed = 2
+        config.seed = 2  # type: ignore[misc]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,9 @@ def _context(
 
     settings = load_config(config, overrides or (), data_root)
     folder = out or Path("runs") / settings.name
+    # Threads that wait in a busy loop take the core from whoever else needs it: beside one other process, steps become ten times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
     try:
         import torch
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -53,17 +54,31 @@ class Encoder:
         return self.table.lengths[rows].astype(np.int64) if self.over_pieces else np.ones(len(rows), dtype=np.int64)
 
 
+class RowSource(Protocol):
+    """Rows that are fetched by number: an array, or files that are mapped into memory."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and columns."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    def __getitem__(self, rows: npt.NDArray[np.int64], /) -> npt.NDArray[Any]:
+        """The rows of these numbers, in this order."""
+
+
 @dataclass(frozen=True)
 class Targets:
-    """What a teacher said of a corpus's words, laid end to end in its order; memory-mapped or in memory.
+    """What a teacher said of a corpus's words, laid end to end in its order.
 
     Attributes:
         logits: ``[N, K]`` float16.
         hidden: ``[N, D]`` float16, or None.
     """
 
-    logits: npt.NDArray[np.float16]
-    hidden: npt.NDArray[np.float16] | None = None
+    logits: RowSource
+    hidden: RowSource | None = None
 
 
 class EncodedCorpus:
@@ -178,9 +193,10 @@ class EncodedCorpus:
         tensors["word_mask"] = torch.from_numpy(mask)
         words = np.concatenate([np.arange(start, stop) for start, stop in ranges])
 
-        def padded(values: npt.NDArray[np.generic]) -> Tensor:
-            full = np.zeros((*mask.shape, *values.shape[1:]), dtype=values.dtype)
-            full[mask] = values[words]
+        def padded(values: RowSource) -> Tensor:
+            rows = values[words]
+            full = np.zeros((*mask.shape, *rows.shape[1:]), dtype=rows.dtype)
+            full[mask] = rows
             return torch.from_numpy(full)
 
         if self.tags is not None:

@@ -205,10 +205,11 @@ def bundle_from_bytes(raw: bytes) -> Bundle:
     except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
         raise BundleError(f"packed bundle: {error}; expected bytes made by to_bytes") from error
     info = read_info(files.pop(INFO), INFO)
+    if files.keys() != info.digests.keys() or VARIANTS[info.variant] not in files:
+        expected = {*info.digests, VARIANTS[info.variant]}
+        raise BundleError(f"packed bundle: found the members {sorted(files)}, expected {sorted(expected)}")
     for name, content in files.items():
-        _check(Path(name), content, info.digests.get(name, ""))
-    if VARIANTS[info.variant] not in files:
-        raise BundleError(f"packed bundle: {VARIANTS[info.variant]} is missing")
+        _check(Path(name), content, info.digests[name])
     return Bundle(info, files, info.variant)
 
 

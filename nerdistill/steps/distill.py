@@ -30,7 +30,7 @@ from nerdistill.runtime.tagger import Tagger
 from nerdistill.steps.annotate import Signals, annotate_transfer
 from nerdistill.steps.context import Context
 from nerdistill.steps.teach import Taught, teach
-from nerdistill.students.base import STUDENTS, Shape, Student, build_student
+from nerdistill.students.base import STUDENTS, Shape, Student, build_student, student_options
 from nerdistill.students.parts.reduction import reduce_table
 from nerdistill.students.vocabulary import Vocabulary, prune
 from nerdistill.teachers.huggingface import load_pieces, load_teacher
@@ -109,7 +109,7 @@ def train_baseline(context: Context) -> Distilled:
 def plan_of(config: RunConfig, recipe: str, options: Mapping[str, Any]) -> tuple[Stage, ...]:
     """The stages of a recipe for the configured student, from nothing but the configuration."""
     kind = STUDENTS.get(config.student.kind)
-    tiny = kind.build(kind.options.model_validate(config.student.options), Shape(2, 2 * len(config.data.types) + 1), None)
+    tiny = kind.build(student_options(config.student.kind, config.student.options), Shape(2, 2 * len(config.data.types) + 1), None)
     plan = plan_recipe(recipe, options, [group.name for group in tiny.groups()])
     needs_states = any("teacher_hidden" in LOSSES.get(term.loss).needs for stage in plan for term in stage.terms)
     if needs_states and not config.signals.width:
@@ -187,7 +187,7 @@ def _build(config: RunConfig, taught: Taught, vocabulary: Vocabulary, embeddings
     kind = STUDENTS.get(config.student.kind)
     table = None
     if embeddings == "svd":
-        width = kind.embedding_width(kind.options.model_validate(config.student.options))
+        width = kind.embedding_width(student_options(config.student.kind, config.student.options))
         teacher = load_teacher(taught.model, None, "float32", config.seed).word_embeddings.weight
         if width > teacher.shape[1]:
             raise ConfigError(

@@ -169,8 +169,9 @@ def load_teacher(model: str, tags: tuple[str, ...] | None, precision: str, seed:
             labels = {"id2label": dict(enumerate(tags)), "label2id": {tag: number for number, tag in enumerate(tags)}}
             options = {"num_labels": len(tags), "ignore_mismatched_sizes": True, "dtype": torch.float32, **labels}
             network, names = _from_pretrained(AutoModelForTokenClassification, model, revision, **options), tags
-            if own is not None and len(own) == len(tags):  # a head of the same size was taken over with its tags in another order
-                network.classifier.reset_parameters()
+            for module in network.children() if own is not None else ():
+                if isinstance(module, nn.Linear):  # a head of the same size was taken over, for other tags
+                    module.reset_parameters()
     return TeacherModel(network, names, precision)
 
 

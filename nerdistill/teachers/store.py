@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,8 +78,37 @@ def finish_store(folder: Path, identity: str, **counts: int | float | str) -> No
 
 
 def store_ready(folder: Path, identity: str) -> bool:
-    """Whether a complete store of that fingerprint is there."""
-    return finished(folder, identity=identity)
+    """Whether a complete store of that fingerprint is there, with all its shards."""
+    if not finished(folder, identity=identity):
+        return False
+    return all(shard_path(folder, number).is_file() for number in range(read_json(folder / DONE)["shards"]))
+
+
+class ShardedRows:
+    """The rows of several mapped files, end to end; only what is asked for is read.
+
+    Args:
+        parts: Arrays ``[n, D]`` with equal D.
+    """
+
+    def __init__(self, parts: Sequence[npt.NDArray[Any]]) -> None:
+        self.parts = parts
+        self.ends = np.cumsum([len(part) for part in parts])
+        self.shape: tuple[int, ...] = (int(self.ends[-1]), *parts[0].shape[1:])
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self.shape[0]
+
+    def __getitem__(self, rows: npt.NDArray[np.int64], /) -> npt.NDArray[Any]:
+        """The rows of these numbers, in this order."""
+        owners = np.searchsorted(self.ends, rows, side="right")
+        found = np.empty((len(rows), *self.shape[1:]), dtype=self.parts[0].dtype)
+        for owner in np.unique(owners):
+            mine = owners == owner
+            part = self.parts[owner]
+            found[mine] = part[rows[mine] - (self.ends[owner] - len(part))]
+        return found
 
 
 class SignalStore:
@@ -98,22 +128,22 @@ class SignalStore:
         self.counts = read_json(folder / DONE)
         self.folder = folder
 
-    def _column(self, name: str, width: int, dtype: type[np.generic]) -> npt.NDArray[np.generic]:
+    def _column(self, name: str, width: int) -> list[npt.NDArray[Any]]:
         import pyarrow as pa
 
-        parts = []
+        parts: list[npt.NDArray[Any]] = []
         for number in range(self.counts["shards"]):
             table = pa.ipc.open_file(pa.memory_map(str(shard_path(self.folder, number)))).read_all()
-            chunks = [chunk.values.to_numpy(zero_copy_only=True) for chunk in table.column(name).chunks]
-            parts += [np.asarray(chunk, dtype=dtype).reshape(-1, width) for chunk in chunks]
-        return np.concatenate(parts) if len(parts) != 1 else parts[0]
+            parts += [chunk.values.to_numpy(zero_copy_only=True).reshape(-1, width) for chunk in table.column(name).chunks]
+        return parts
 
     def targets(self) -> Targets:
-        """Logits and states of all words, in the text's order."""
-        logits = self._column("logits", self.counts["tags"], np.float16)
-        hidden = self._column("hidden", self.counts["hidden_width"], np.float16) if self.counts["hidden_width"] else None
-        return Targets(logits, hidden)  # type: ignore[arg-type]
+        """Logits and states of all words, in the text's order, left on disk until a batch needs them."""
+        hidden = self.counts["hidden_width"]
+        return Targets(
+            ShardedRows(self._column("logits", self.counts["tags"])), ShardedRows(self._column("hidden", hidden)) if hidden else None
+        )
 
     def tags(self) -> npt.NDArray[np.int8]:
         """The teacher's hard tags, ``[N]``."""
-        return self._column("tags", 1, np.int8)[:, 0]  # type: ignore[return-value]
+        return np.concatenate(self._column("tags", 1))[:, 0]

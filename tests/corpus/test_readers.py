@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -395,7 +396,7 @@ class TestSpans:
 
 
 class TestParquet:
-    def table(self, path: Path, metadata: object = None, **columns: list[object]) -> Path:
+    def table(self, path: Path, metadata: object = None, **columns: Any) -> Path:
         pa = pytest.importorskip("pyarrow")
         import pyarrow.parquet as pq
 

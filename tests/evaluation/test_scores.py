@@ -226,7 +226,7 @@ class Clock:
     def __init__(self) -> None:
         self.now = 0.0
 
-    def system(self, seconds_per_word: float, log: list[str], name: str, stumbles: int = -1) -> Callable[[Sequence[Sentence]], object]:
+    def system(self, seconds_per_word: float, log: list[str], name: str, odd: int, factor: float) -> Callable[[Sequence[Sentence]], object]:
         calls = 0
 
         def tag(sentences: Sequence[Sentence]) -> object:
@@ -234,7 +234,7 @@ class Clock:
             calls += 1
             log.append(name)
             words = sum(len(sentence.words) for sentence in sentences)
-            self.now += words * seconds_per_word * (100 if calls == stumbles else 1)
+            self.now += words * seconds_per_word * (factor if calls == odd else 1)
             return None
 
         return tag
@@ -246,12 +246,13 @@ def test_speed_is_the_median_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
     sentences = [Sentence(("w",) * (1 + n % 5)) for n in range(200)]
     systems = {
-        "slow": clock.system(0.01, calls, "slow", stumbles=1),
-        "fast": clock.system(0.001, calls, "fast", stumbles=4),
+        "slow": clock.system(0.01, calls, "slow", odd=1, factor=100),
+        "fast": clock.system(0.001, calls, "fast", odd=4, factor=100),
+        "lucky": clock.system(0.001, calls, "lucky", odd=4, factor=0.01),
     }
     rates = words_per_second(systems, sentences, rounds=3)
-    assert rates == {"slow": pytest.approx(100.0), "fast": pytest.approx(1000.0)}
-    assert calls[-6:] == ["slow", "fast"] * 3, "systems take turns, so that a busy moment meets them all"
+    assert rates == {"slow": pytest.approx(100.0), "fast": pytest.approx(1000.0), "lucky": pytest.approx(1000.0)}
+    assert calls[-9:] == ["slow", "fast", "lucky"] * 3, "systems take turns, so that a busy moment meets them all"
 
 
 def test_a_slow_system_gets_less_text(monkeypatch: pytest.MonkeyPatch) -> None:

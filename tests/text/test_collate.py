@@ -27,7 +27,7 @@ def encoded(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]) -> tuple[l
 
 def pieces_of(table: WordTable, row: int) -> list[int]:
     """The pieces of a word."""
-    return table.pieces[row, : table.lengths[row]].tolist()
+    return [int(piece) for piece in table.pieces[row, : table.lengths[row]]]
 
 
 @given(SENTENCES)

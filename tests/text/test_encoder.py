@@ -17,7 +17,7 @@ WORDS = st.lists(st.text(st.sampled_from("aAnberli東é\u0301\u200d<>/s "), max_
 def pieces_of(table: WordTable, word: str) -> list[int]:
     """What the table holds for a word."""
     row = table.rows([word])[0]
-    return table.pieces[row, : table.lengths[row]].tolist()
+    return [int(piece) for piece in table.pieces[row, : table.lengths[row]]]
 
 
 @given(st.lists(WORDS, max_size=4))
