@@ -24,11 +24,8 @@ def without(sentences: Iterable[Sentence], held_out: frozenset[bytes]) -> list[S
 
 
 def distinct(sentences: Iterable[Sentence]) -> list[Sentence]:
-    """Each sentence once, where it comes first."""
-    first: dict[bytes, Sentence] = {}
-    for sentence in sentences:
-        first.setdefault(digest(sentence), sentence)
-    return list(first.values())
+    """Each sentence once, as it was written first, at the place of its last repetition."""
+    return list({digest(sentence): sentence for sentence in reversed(list(sentences))}.values())[::-1]
 
 
 def split_by_content(sentences: Sequence[Sentence], fraction: float, salt: str) -> tuple[list[Sentence], list[Sentence]]:
