@@ -6,7 +6,7 @@ import gzip
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -45,7 +45,9 @@ def tag(
     try:
         while batch := list(islice(records, 1000)):
             for record, entities in zip(batch, tagger.pipe([record[text_field] for record in batch]), strict=True):
-                record["entities"] = [asdict(entity) for entity in entities if entity.score >= threshold]
+                record["entities"] = [
+                    asdict(replace(entity, score=round(entity.score, 4))) for entity in entities if entity.score >= threshold
+                ]
                 sink.write(json.dumps(record, ensure_ascii=False) + "\n")
     finally:
         if beside is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from collections.abc import Iterator
@@ -74,41 +75,21 @@ class Context:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a second process out of a run folder.
+    """Keep a second process out of a run folder. The system lets go of the lock when its holder ends, however it ends.
 
     Raises:
-        ConfigError: Another live process holds it.
+        ConfigError: Another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / "run.lock"
-    mine = f"{os.getpid()} {socket.gethostname()}"
-    while True:
+    path = folder / "run.lock"
+    with path.open("a+", encoding="utf-8") as file:
         try:
-            handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            break
-        except FileExistsError:
-            _refuse_if_alive(lock, folder)
-            lock.unlink(missing_ok=True)
-    with os.fdopen(handle, "w") as file:
-        file.write(mine)
-    try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise ConfigError(f"{folder}: in use by {holder}; wait for it, or choose another folder with --out") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
         yield
-    finally:
-        lock.unlink(missing_ok=True)
-
-
-def _refuse_if_alive(lock: Path, folder: Path) -> None:
-    try:
-        pid, host = lock.read_text().split()
-    except (OSError, ValueError):
-        return
-    if host != socket.gethostname():
-        raise ConfigError(f"{folder}: in use by process {pid} on {host}; if that one is gone, delete {lock}")
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return
-    except PermissionError:
-        pass
-    if int(pid) != os.getpid():
-        raise ConfigError(f"{folder}: in use by process {pid}; wait for it, or choose another folder with --out")

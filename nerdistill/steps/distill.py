@@ -88,7 +88,7 @@ def distill(context: Context) -> Distilled:
     signals = annotate_transfer(context, taught)
     plan = plan_of(config, config.recipe.name, config.recipe.options)
     identity = context.identity(
-        "distill", signals.identity, context.labelled_digest, config.student.model_dump(), [stage.model_dump() for stage in plan],
+        "distill", signals.identity, context.labelled_digest, _student_settings(config), [stage.model_dump() for stage in plan],
         RECIPES.get(config.recipe.name).version, config.data.alpha,
     )  # fmt: skip
     return _train(context, taught, signals, plan, identity, "student", config.student.embeddings)
@@ -101,9 +101,15 @@ def train_baseline(context: Context) -> Distilled:
     plan = plan_of(config, "labels_only", config.evaluation.baseline_options)
     words = fingerprint(sorted(_words(context).items())[:1000], len(_words(context)))
     identity = context.identity(
-        "baseline", words, context.labelled_digest, config.student.model_dump(), [stage.model_dump() for stage in plan], config.data.alpha
+        "baseline", words, context.labelled_digest, _student_settings(config), [stage.model_dump() for stage in plan], config.data.alpha
     )
     return _train(context, taught, None, plan, identity, "no_teacher", "random")
+
+
+def _student_settings(config: RunConfig) -> dict[str, Any]:
+    """The student's settings with every default written out: a default that changes must change the fingerprint."""
+    options = student_options(config.student.kind, config.student.options)
+    return {**config.student.model_dump(), "options": options.model_dump()}
 
 
 def plan_of(config: RunConfig, recipe: str, options: Mapping[str, Any]) -> tuple[Stage, ...]:
@@ -134,7 +140,11 @@ def _train(
         name=context.config.package.name if system == "student" else f"{context.config.package.name}-{system}",
         types=context.config.data.types,
         languages=context.config.data.languages,
-        student={"kind": context.config.student.kind, "options": context.config.student.options, "pieces": len(vocabulary.teacher_ids)},
+        student={
+            "kind": context.config.student.kind,
+            "options": _student_settings(context.config)["options"],
+            "pieces": len(vocabulary.teacher_ids),
+        },
         version=context.config.package.version,
         provenance=provenance,
     )
