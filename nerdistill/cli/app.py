@@ -23,9 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(steps.run)
-app.command()(steps.teach)
-app.command()(steps.annotate)
-app.command()(steps.distill)
+app.command("teach")(steps.teach)
+app.command("annotate")(steps.annotate)
+app.command("distill")(steps.distill)
 app.command()(steps.evaluate)
 app.command()(steps.package)
 app.command()(tag.tag)

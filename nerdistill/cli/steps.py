@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -99,52 +99,46 @@ def run(
         _print(f"{name:<8} {path}")
 
 
-def teach(
-    config: ConfigPath,
-    data_root: DataRoot = None,
-    out: Out = None,
-    overrides: Set = None,
-    threads: Threads = None,
-    cpu: Cpu = False,
-    quiet: Quiet = False,
-) -> None:
-    """Fine-tune the teacher, or take it as it is; print its folder."""
-    from nerdistill.steps.teach import teach as step
+def _command(do: Callable[[Context], str], about: str) -> Callable[..., None]:
+    """A command that does one step, with those before it, and prints where the result is."""
 
-    with _context(config, data_root, out, overrides, threads, cpu, quiet) as context:
-        _print(step(context).model)
+    def command(
+        config: ConfigPath,
+        data_root: DataRoot = None,
+        out: Out = None,
+        overrides: Set = None,
+        threads: Threads = None,
+        cpu: Cpu = False,
+        quiet: Quiet = False,
+    ) -> None:
+        with _context(config, data_root, out, overrides, threads, cpu, quiet) as context:
+            _print(do(context))
+
+    command.__doc__ = about
+    return command
 
 
-def annotate(
-    config: ConfigPath,
-    data_root: DataRoot = None,
-    out: Out = None,
-    overrides: Set = None,
-    threads: Threads = None,
-    cpu: Cpu = False,
-    quiet: Quiet = False,
-) -> None:
-    """Let the teacher read the transfer text; print the folder of its signals."""
+def _teach(context: Context) -> str:
+    from nerdistill.steps.teach import teach
+
+    return teach(context).model
+
+
+def _annotate(context: Context) -> str:
     from nerdistill.steps.annotate import annotate_transfer
 
-    with _context(config, data_root, out, overrides, threads, cpu, quiet) as context:
-        _print(str(annotate_transfer(context).folder))
+    return str(annotate_transfer(context).folder)
 
 
-def distill(
-    config: ConfigPath,
-    data_root: DataRoot = None,
-    out: Out = None,
-    overrides: Set = None,
-    threads: Threads = None,
-    cpu: Cpu = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train the student; print its bundle's folder."""
+def _distill(context: Context) -> str:
     from nerdistill.steps.run import publish
 
-    with _context(config, data_root, out, overrides, threads, cpu, quiet) as context:
-        _print(str(publish(context)))
+    return str(publish(context))
+
+
+teach = _command(_teach, "Fine-tune the teacher, or take it as it is; print its folder.")
+annotate = _command(_annotate, "Let the teacher read the transfer text; print the folder of its signals.")
+distill = _command(_distill, "Train the student; print its bundle's folder.")
 
 
 def evaluate(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,7 @@ from nerdistill.pipeline.component import NerDistill, span_score
 from nerdistill.records import WordSpan
 from nerdistill.runtime.bundle import open_bundle
 from nerdistill.runtime.tagger import Tagger
-
-TEXT = "Anna Schmidt besucht Berlin. La France a gagné contre l'Italie à Paris."
-TEXTS = [TEXT, "", "Siemens AG opens in London", " \n ", "Ola Nordmann bor i Oslo no", "東京是日本的首都。"]
-
-Found = Callable[[Doc], list[tuple[int, int, str, float]]]
-Make = Callable[..., Language]
-
-
-def pipe_of(nlp: Language) -> NerDistill:
-    """The component of a pipeline."""
-    component = nlp.get_pipe("nerdistill")
-    assert isinstance(component, NerDistill)
-    return component
+from tests.pipeline.shared import TEXT, TEXTS, Found, Make, pipe_of
 
 
 def test_tags_as_the_tagger_does(nlp: Language, bundle_path: Path) -> None:

@@ -13,22 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from spacy.language import Language
-from spacy.tokens import Doc
 
-from nerdistill.pipeline.component import NerDistill
 from nerdistill.text.encoder import WordTable
-
-TEXT = "Anna Schmidt besucht Berlin. La France a gagné contre l'Italie à Paris."
-
-Found = Callable[[Doc], list[tuple[int, int, str, float]]]
-Make = Callable[..., Language]
-
-
-def pipe_of(nlp: Language) -> NerDistill:
-    """The component of a pipeline."""
-    component = nlp.get_pipe("nerdistill")
-    assert isinstance(component, NerDistill)
-    return component
+from tests.pipeline.shared import TEXT, Found, Make, pipe_of
 
 
 def test_many_threads(nlp: Language, found: Found, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,25 +11,13 @@ from pathlib import Path
 import pytest
 import spacy
 from spacy.language import Language
-from spacy.tokens import Doc, DocBin
+from spacy.tokens import DocBin
 from spacy.util import load_model_from_config
 from spacy.vocab import Vocab
 
 from nerdistill.errors import BundleError
 from nerdistill.pipeline.component import NerDistill
-
-TEXT = "Anna Schmidt besucht Berlin. La France a gagné contre l'Italie à Paris."
-TEXTS = [TEXT, "", "Siemens AG opens in London", " \n ", "Ola Nordmann bor i Oslo no", "東京是日本的首都。"]
-
-Found = Callable[[Doc], list[tuple[int, int, str, float]]]
-Make = Callable[..., Language]
-
-
-def pipe_of(nlp: Language) -> NerDistill:
-    """The component of a pipeline."""
-    component = nlp.get_pipe("nerdistill")
-    assert isinstance(component, NerDistill)
-    return component
+from tests.pipeline.shared import TEXT, TEXTS, Found, Make, pipe_of
 
 
 def test_docs_travel_in_a_docbin(found: Found, nlp: Language) -> None:
