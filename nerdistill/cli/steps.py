@@ -52,7 +52,12 @@ def _context(
     if threads:
         torch.set_num_threads(threads)
     with locked(folder):
-        yield Context(settings, folder, quiet, "nerdistill " + shlex.join(sys.argv[1:]), cpu)
+        yield Context(settings, folder, quiet, _called(data_root), cpu)
+
+
+def _called(data_root: Path | None) -> str:
+    """How the program was called, for results that are published: where somebody keeps their data is left out."""
+    return "nerdistill " + shlex.join("PATH" if data_root is not None and word == str(data_root) else word for word in sys.argv[1:])
 
 
 def _print(text: str) -> None:
