@@ -54,7 +54,8 @@ def tag(
             sink.close()
     if out is not None and beside is not None:
         beside.replace(out)
-    sink.flush() if out is None else None
+    if out is None:
+        sink.flush()
     if skipped:
         print(f"{len(skipped)} records skipped:", *skipped[:20], sep="\n  ", file=sys.stderr)  # noqa: T201
         raise typer.Exit(4)

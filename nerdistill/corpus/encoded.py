@@ -16,7 +16,7 @@ from nerdistill.labels import LabelScheme
 from nerdistill.records import Sentence
 from nerdistill.text.collate import Arrays, Rows, collate_pieces, collate_words
 from nerdistill.text.encoder import WordTable
-from nerdistill.text.windows import windows
+from nerdistill.text.windows import cut
 
 BUCKET_BATCHES = 64
 """Batches' worth of shuffled items that are sorted by length together: little padding, and still a random order."""
@@ -122,22 +122,11 @@ class EncodedCorpus:
         self.items, self.kept, self.item_sentence, self.costs = self._cut(overlap)
 
     def _cut(self, overlap: int) -> tuple[npt.NDArray[np.int64], ...]:
-        costs = self.encoder.costs(self.rows)
-        total = np.concatenate([[0], np.cumsum(costs)])
-        items: list[tuple[int, int, int, int]] = []
-        owners: list[int] = []
-        for sentence, (start, stop) in enumerate(zip(self.offsets[:-1].tolist(), self.offsets[1:].tolist(), strict=True)):
-            if total[stop] - total[start] <= self.encoder.limit:
-                parts = [(start, stop, start, stop)] if stop > start else []
-            else:
-                cuts = windows(costs[start:stop], self.encoder.limit, overlap)
-                parts = [(start + w.start, start + w.stop, start + w.keep_start, start + w.keep_stop) for w in cuts]
-            items += parts
-            owners += [sentence] * len(parts)
-        ranges = np.array(items, dtype=np.int64).reshape(-1, 4)
+        parts = list(cut(self.encoder.costs(self.rows), self.offsets, self.encoder.limit, overlap))
+        ranges = np.array([window for _, window, _ in parts], dtype=np.int64).reshape(-1, 4)
+        owners = np.array([owner for owner, _, _ in parts], dtype=np.int64)
         padding = 2 if self.encoder.over_pieces else 0
-        size = total[ranges[:, 1]] - total[ranges[:, 0]] + padding
-        return ranges[:, :2], ranges[:, 2:], np.array(owners, dtype=np.int64), size
+        return ranges[:, :2], ranges[:, 2:], owners, np.array([cost for _, _, cost in parts], dtype=np.int64) + padding
 
     @property
     def n_words(self) -> int:

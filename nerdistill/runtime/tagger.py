@@ -24,7 +24,7 @@ from nerdistill.runtime.decode import Floats, decode_tags, log_softmax, spans_of
 from nerdistill.text.collate import Rows, collate_pieces, collate_words
 from nerdistill.text.encoder import WordTable
 from nerdistill.text.splitter import split
-from nerdistill.text.windows import windows
+from nerdistill.text.windows import Window, cut
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -133,24 +133,12 @@ class Tagger:
         rows, table = network.encode([word for words in sentences for word in words])
         logits = np.zeros((len(rows), len(self.scheme.tags)), dtype=np.float32)
         costs = np.ones(len(rows), dtype=np.int64) if self.info.inputs == "words" else table.lengths[rows].astype(np.int64)
-        for batch in _batches(self._jobs(costs, offsets)):
-            outputs = network.run([rows[job.start : job.stop] for job in batch], table)
-            for job, output in zip(batch, outputs, strict=True):
-                logits[job.keep_start : job.keep_stop] = output[job.keep_start - job.start : job.keep_stop - job.start]
+        for batch in _batches(cut(costs, offsets, self.info.window, self.info.overlap)):
+            outputs = network.run([rows[window.start : window.stop] for window in batch], table)
+            for window, output in zip(batch, outputs, strict=True):
+                start, _, first, last = window
+                logits[first:last] = output[first - start : last - start]
         return log_softmax(logits), offsets
-
-    def _jobs(self, costs: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> list[_Job]:
-        total = np.concatenate([[0], np.cumsum(costs)])
-        jobs: list[_Job] = []
-        for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-            cost = int(total[stop] - total[start])
-            if cost > self.info.window:
-                for part in windows(costs[start:stop], self.info.window, self.info.overlap):
-                    a, b = start + part.start, start + part.stop
-                    jobs.append(_Job(a, b, start + part.keep_start, start + part.keep_stop, int(total[b] - total[a])))
-            elif stop > start:
-                jobs.append(_Job(start, stop, start, stop, cost))
-        return jobs
 
     def _open(self) -> _Network:
         if self._network is None:
@@ -222,23 +210,14 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-class _Job:
-    """A window of words ``start:stop`` in the flat array, of which ``keep_start:keep_stop`` are used."""
-
-    __slots__ = ("cost", "keep_start", "keep_stop", "start", "stop")
-
-    def __init__(self, start: int, stop: int, keep_start: int, keep_stop: int, cost: int) -> None:
-        self.start, self.stop, self.keep_start, self.keep_stop, self.cost = start, stop, keep_start, keep_stop, cost
-
-
-def _batches(jobs: list[_Job]) -> Iterator[list[_Job]]:
-    """Jobs of like length together, each batch within `BATCH_BUDGET` after padding."""
-    batch: list[_Job] = []
-    for job in sorted(jobs, key=lambda job: job.cost):
-        if batch and (len(batch) + 1) * job.cost > BATCH_BUDGET:
+def _batches(jobs: Iterable[tuple[int, Window, int]]) -> Iterator[list[Window]]:
+    """Windows of like cost together, each batch within `BATCH_BUDGET` after padding."""
+    batch: list[Window] = []
+    for _, window, cost in sorted(jobs, key=lambda job: job[2]):
+        if batch and (len(batch) + 1) * cost > BATCH_BUDGET:
             yield batch
             batch = []
-        batch.append(job)
+        batch.append(window)
     if batch:
         yield batch
 

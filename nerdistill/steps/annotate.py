@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nerdistill.errors import ConfigError, DataError
-from nerdistill.fingerprint import fingerprint_sentences
 from nerdistill.steps.context import Context
 from nerdistill.steps.teach import Taught, open_teacher, teach
 from nerdistill.teachers.annotate import annotate
@@ -39,7 +38,7 @@ def annotate_transfer(context: Context, taught: Taught | None = None) -> Signals
     settings = {"layer": config.signals.layer, "width": config.signals.width, "window": config.teacher.max_pieces}
     precision = config.teacher.precision
     label_map = config.teacher.label_map if not config.teacher.fine_tune else None
-    identity = context.identity("annotate", taught.identity, fingerprint_sentences(text), settings, precision, label_map, config.data.types)
+    identity = context.identity("annotate", taught.identity, context.transfer_digest, settings, precision, label_map, config.data.types)
     folder = context.step_folder("signals", identity)
     if not store_ready(folder, identity):
         context.log.say("signals: the teacher reads the transfer text")

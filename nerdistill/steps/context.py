@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -63,6 +64,16 @@ class Context:
     def labelled_digest(self) -> str:
         """Fingerprint of train and dev."""
         return fingerprint(fingerprint_sentences(self.data.train), fingerprint_sentences(self.data.dev), self.config.data.types)
+
+    @cached_property
+    def transfer_digest(self) -> str:
+        """Fingerprint of the transfer text."""
+        return fingerprint_sentences(self.data.transfer)
+
+    @cached_property
+    def words(self) -> Counter[str]:
+        """Words of train and transfer text with their frequencies."""
+        return Counter(word for text in (self.data.train, self.data.transfer) for sentence in text for word in sentence.words)
 
     def step_folder(self, step: str, identity: str) -> Path:
         """Where a step's result of that fingerprint is."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from nerdistill.corpus.splits import evenly
 from nerdistill.errors import ConfigError
 from nerdistill.evaluation.scores import f1_by_language
 from nerdistill.export.bundle_writer import MAX_PIECES, WINDOW, Manifest, write_bundle
-from nerdistill.files import finished, folder_beside, read_json
+from nerdistill.files import DONE, finished, folder_beside, read_json
 from nerdistill.fingerprint import fingerprint
 from nerdistill.labels import tags_of
 from nerdistill.losses.base import LOSSES, LossTerm, Widths
@@ -99,7 +98,7 @@ def train_baseline(context: Context) -> Distilled:
     config = context.config
     taught = teach(context)
     plan = plan_of(config, "labels_only", config.evaluation.baseline_options)
-    words = fingerprint(sorted(_words(context).items())[:1000], len(_words(context)))
+    words = fingerprint(sorted(context.words.items())[:1000], len(context.words))
     identity = context.identity(
         "baseline", words, context.labelled_digest, _student_settings(config), [stage.model_dump() for stage in plan], config.data.alpha
     )
@@ -129,7 +128,7 @@ def _train(
     folder = context.step_folder(system, identity)
     bundle = folder / "bundle"
     if finished(bundle, identity=identity):
-        return Distilled(bundle, identity, read_json(bundle / "done.json")["seconds"])
+        return Distilled(bundle, identity, read_json(bundle / DONE)["seconds"])
     context.log.say(f"{system.replace('_', ' ')}: {len(plan)} stage{'s' * (len(plan) > 1)}")
     vocabulary = _vocabulary(context, taught)
     student = _build(context.config, taught, vocabulary, embeddings, len(context.data.scheme.tags))
@@ -184,13 +183,9 @@ def _gate_text(context: Context) -> list[Sentence]:
     return text
 
 
-def _words(context: Context) -> Counter[str]:
-    return Counter(word for text in (context.data.train, context.data.transfer) for sentence in text for word in sentence.words)
-
-
 def _vocabulary(context: Context, taught: Taught) -> Vocabulary:
     pieces = load_pieces(taught.model)
-    return prune(pieces.tokenizer, pieces.unk_id, pieces.pad_id, _words(context), context.config.student.pieces)
+    return prune(pieces.tokenizer, pieces.unk_id, pieces.pad_id, context.words, context.config.student.pieces)
 
 
 def _build(config: RunConfig, taught: Taught, vocabulary: Vocabulary, embeddings: str, n_tags: int) -> Student:
@@ -242,7 +237,7 @@ def _run_stages(
             result = run_stage(_stage_run(context, student, texts, widths, stage, folder / "checkpoint", stage_identity, log))
             with folder_beside(target, {"identity": stage_identity, "seconds": result.seconds}) as made:
                 save_model(student, str(made / "model.safetensors"))
-        seconds += read_json(target / "done.json")["seconds"]
+        seconds += read_json(target / DONE)["seconds"]
     return seconds
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from nerdistill.corpus.encoded import EncodedCorpus
-from nerdistill.files import finished, folder_beside, read_json
+from nerdistill.files import DONE, finished, folder_beside, read_json
 from nerdistill.fingerprint import fingerprint, sha256_file
 from nerdistill.losses.base import LOSSES, Widths
 from nerdistill.steps.context import Context
@@ -103,7 +104,7 @@ def _fine_tune(context: Context, source: str, folder: Path, identity: str) -> No
 
 def taught_seconds(taught: Taught) -> float | None:
     """Time that fine-tuning took, None for a teacher taken as it is."""
-    marker = Path(taught.model) / "done.json"
+    marker = Path(taught.model) / DONE
     return read_json(marker).get("seconds") if marker.is_file() else None
 
 
@@ -111,4 +112,11 @@ def _weights_digest(source: str) -> str:
     folder = Path(source)
     if not folder.is_dir():
         return source
-    return fingerprint([sha256_file(file) for file in sorted(folder.glob("*.safetensors"))] or source)
+    files = [(file, file.stat()) for file in sorted(folder.glob("*.safetensors"))]
+    return fingerprint([_file_digest(file, stat.st_size, stat.st_mtime_ns) for file, stat in files] or source)
+
+
+@cache
+def _file_digest(path: Path, size: int, modified: int) -> str:
+    """The digest of a file as it was at that time: each step asks for it, and a teacher is read through once."""
+    return sha256_file(path)

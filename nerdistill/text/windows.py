@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """Words ``start:stop`` of one input, of which ``keep_start:keep_stop`` are taken from this window.
 
     The kept parts of an input's windows cover each of its words once.
@@ -51,3 +51,26 @@ def windows(costs: npt.NDArray[np.integer], budget: int, overlap: int) -> Iterat
         keep_stop = stop - shared // 2
         yield Window(start, stop, keep_start, keep_stop)
         start, keep_start = stop - shared, keep_stop
+
+
+def cut(costs: npt.NDArray[np.integer], offsets: npt.NDArray[np.int64], budget: int, overlap: int) -> Iterator[tuple[int, Window, int]]:
+    """The windows of many inputs laid end to end; an input within the budget is one window, an empty one none.
+
+    Args:
+        costs: ``[N]``, what each word of all inputs costs.
+        offsets: ``[S + 1]``, where each input begins.
+        budget: As in `windows`.
+        overlap: As in `windows`.
+
+    Yields:
+        Number of the input, window in words of the whole array, cost of the window.
+    """
+    total = np.concatenate([[0], np.cumsum(costs)]).tolist()
+    bounds = offsets.tolist()
+    for number, (start, stop) in enumerate(pairwise(bounds)):
+        if total[stop] - total[start] > budget:
+            for part in windows(costs[start:stop], budget, overlap):
+                window = Window(*(start + at for at in part))
+                yield number, window, total[window.stop] - total[window.start]
+        elif stop > start:
+            yield number, Window(start, stop, start, stop), total[stop] - total[start]
