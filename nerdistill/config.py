@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -156,14 +156,14 @@ class SignalsConfig(_Section):
     """What is kept of the teacher's reading.
 
     Attributes:
-        layer: Layer whose states are kept, 0 for the embeddings; counted from the end if negative.
-        width: Dimensions that they are reduced to; 0 keeps none.
+        layers: Layers whose states are kept, 0 for the embeddings.
+        width: Dimensions that each is reduced to; 0 keeps none.
         batch: Padded pieces in one forward pass.
     """
 
-    layer: int = 6
+    layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(6,), min_length=1)
     width: int = Field(default=128, ge=0, le=4096)
-    batch: int = Field(default=8192, ge=16)
+    batch: int = Field(default=2048, ge=16)
 
 
 class StudentConfig(_Section):
@@ -173,12 +173,14 @@ class StudentConfig(_Section):
         kind: A registered student.
         pieces: Size of its vocabulary, at most.
         embeddings: First values of its table: ``svd`` of the teacher's, or ``random``.
+        precision: Of its training; ``auto`` takes bfloat16 where there is hardware for it.
         options: Of the kind.
     """
 
     kind: str = "bilstm"
     pieces: int = Field(default=30_000, ge=64)
     embeddings: Literal["svd", "random"] = "svd"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     options: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -98,7 +98,7 @@ batch = 64
 precision = "float32"
 
 [signals]
-layer = 1
+layers = [1]
 width = 8
 
 [student]

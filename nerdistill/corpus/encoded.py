@@ -68,13 +68,54 @@ class RowSource(Protocol):
         """The rows of these numbers, in this order."""
 
 
+class Nothing:
+    """Rows of zeros, for words that nobody said anything of.
+
+    Args:
+        like: What the others' rows look like.
+        rows: How many.
+    """
+
+    def __init__(self, like: RowSource, rows: int) -> None:
+        self.shape: tuple[int, ...] = (rows, *like.shape[1:])
+        self.dtype = like[np.zeros(0, dtype=np.int64)].dtype
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self.shape[0]
+
+    def __getitem__(self, rows: npt.NDArray[np.int64], /) -> npt.NDArray[Any]:
+        """That many zeros."""
+        return np.zeros((len(rows), *self.shape[1:]), dtype=self.dtype)
+
+
+class Joined:
+    """The rows of two sources, end to end."""
+
+    def __init__(self, first: RowSource, second: RowSource) -> None:
+        self.first, self.second = first, second
+        self.shape: tuple[int, ...] = (len(first) + len(second), *second.shape[1:])
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self.shape[0]
+
+    def __getitem__(self, rows: npt.NDArray[np.int64], /) -> npt.NDArray[Any]:
+        """The rows of these numbers, in this order."""
+        early = rows < len(self.first)
+        late = self.second[rows[~early] - len(self.first)]
+        found = np.empty((len(rows), *self.shape[1:]), dtype=late.dtype)
+        found[early], found[~early] = self.first[rows[early]], late
+        return found
+
+
 @dataclass(frozen=True)
 class Targets:
     """What a teacher said of a corpus's words, laid end to end in its order.
 
     Attributes:
         logits: ``[N, K]`` float16.
-        hidden: ``[N, D]`` float16, or None.
+        hidden: ``[N, L, D]`` float16, or None.
     """
 
     logits: RowSource
@@ -98,6 +139,7 @@ class EncodedCorpus:
         item_sentence: ``[I]``, the sentence of each item.
         offsets: ``[S + 1]``, where each sentence begins.
         languages: Language of each sentence.
+        n_labelled: In joined text, how many sentences at the front have tags and no targets; None where all are alike.
     """
 
     def __init__(
@@ -120,6 +162,7 @@ class EncodedCorpus:
         self.tags = _tag_ids(sentences, scheme) if tagged and scheme is not None else None
         self.unannotated = _open_tags(sentences, scheme) if tagged and scheme is not None else None
         self.items, self.kept, self.item_sentence, self.costs = self._cut(overlap)
+        self.n_labelled: int | None = None
 
     def _cut(self, overlap: int) -> tuple[npt.NDArray[np.int64], ...]:
         parts = list(cut(self.encoder.costs(self.rows), self.offsets, self.encoder.limit, overlap))
@@ -140,6 +183,31 @@ class EncodedCorpus:
         part.items, part.kept = self.items[inside], self.kept[inside]
         part.item_sentence, part.costs = self.item_sentence[inside], self.costs[inside]
         return part
+
+    def join(self, other: EncodedCorpus) -> EncodedCorpus:
+        """Labelled text and, behind it, transfer text, each with what it has; see `nerdistill.losses.base.LossTerm.mask`.
+
+        Args:
+            other: Transfer text with targets, encoded by the same encoder.
+        """
+        if self.tags is None or other.targets is None:
+            raise ValueError("labelled text is joined with text that has signals")
+        both = copy.copy(self)
+        words, sentences = len(self.rows), len(self.languages)
+        both.languages = self.languages + other.languages
+        both.offsets = np.concatenate([self.offsets, other.offsets[1:] + words])
+        both.rows = np.concatenate([self.rows, other.rows])
+        both.tags = np.concatenate([self.tags, np.zeros(len(other.rows), dtype=self.tags.dtype)])
+        if self.unannotated is not None:
+            both.unannotated = np.concatenate([self.unannotated, np.zeros((len(other.languages), self.unannotated.shape[1]), dtype=bool)])
+        logits, hidden = other.targets.logits, other.targets.hidden
+        both.targets = Targets(Joined(Nothing(logits, words), logits), None if hidden is None else Joined(Nothing(hidden, words), hidden))
+        both.items = np.concatenate([self.items, other.items + words])
+        both.kept = np.concatenate([self.kept, other.kept + words])
+        both.item_sentence = np.concatenate([self.item_sentence, other.item_sentence + sentences])
+        both.costs = np.concatenate([self.costs, other.costs])
+        both.n_labelled = sentences
+        return both
 
     def batches(
         self, budget: int, rng: np.random.Generator | None, chosen: npt.NDArray[np.int64] | None = None
@@ -192,6 +260,9 @@ class EncodedCorpus:
             tensors["tags"] = padded(self.tags)
         if self.unannotated is not None:
             tensors["unannotated"] = torch.from_numpy(self.unannotated[self.item_sentence[batch]])
+        if self.n_labelled is not None:
+            labelled = torch.from_numpy(self.item_sentence[batch] < self.n_labelled)
+            tensors |= {"without_tags": ~labelled, "without_signals": labelled}
         if self.targets is not None:
             tensors["teacher_logits"] = padded(self.targets.logits)
             if self.targets.hidden is not None:

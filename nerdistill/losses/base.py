@@ -31,9 +31,19 @@ class LossTerm(nn.Module, ABC):
     needs: ClassVar[frozenset[str]]
     zero_at_equality: ClassVar[bool] = True
 
+    def mask(self, batch: Batch) -> Tensor:
+        """``[B, W]``, True for the words that count: real ones, of sentences that have what the term needs.
+
+        Where labelled and transfer text stand in one batch, ``without_tags`` and ``without_signals`` ``[B]`` name the sentences that lack
+        the one or the other.
+        """
+        mask = batch["word_mask"]
+        lacking = batch.get("without_tags" if "tags" in self.needs else "without_signals")
+        return mask if lacking is None else mask & ~lacking[:, None]
+
     def count(self, batch: Batch) -> Tensor:
         """Number of elements that `forward` sums over, a scalar; known before any forward pass."""
-        return batch["word_mask"].sum()
+        return self.mask(batch).sum()
 
     @abstractmethod
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
@@ -45,12 +55,14 @@ class Widths:
     """What a term's projection must fit.
 
     Attributes:
-        student: Width of the student's last state.
-        teacher: Width of the stored teacher states; 0 where there are none.
+        student: Widths of the student's states, as in its output.
+        teacher: Width of the teacher's states; 0 where there are none.
+        layers: The teacher layers that ``teacher_hidden`` holds, in its order.
     """
 
-    student: int
+    student: tuple[int, ...]
     teacher: int
+    layers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

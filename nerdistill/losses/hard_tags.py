@@ -38,7 +38,7 @@ class HardTags(LossTerm):
             open_tags[:, 0] = True
             either = scores.masked_fill(~open_tags[:, None, :], -torch.inf).logsumexp(dim=-1)
             gold = torch.where(tags == 0, either, gold)
-        return -gold.masked_fill(~batch["word_mask"], 0.0).sum()
+        return -gold.masked_fill(~self.mask(batch), 0.0).sum()
 
 
 LOSSES.register("hard_tags")(

@@ -27,7 +27,7 @@ class LogitMSE(LossTerm):
         """See `LossTerm.forward`; reads ``teacher_logits`` ``[B, W, K]``."""
         distance = output.logits.float() - batch["teacher_logits"].detach().float()
         centred = distance - distance.mean(dim=-1, keepdim=True)
-        return 0.5 * centred.square().mean(dim=-1).masked_fill(~batch["word_mask"], 0.0).sum()
+        return 0.5 * centred.square().mean(dim=-1).masked_fill(~self.mask(batch), 0.0).sum()
 
 
 LOSSES.register("logit_mse")(

@@ -35,7 +35,7 @@ class SoftTags(LossTerm):
         teacher = (batch["teacher_logits"].detach().float() / self.temperature).log_softmax(dim=-1)
         student = (output.logits.float() / self.temperature).log_softmax(dim=-1)
         divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
-        return divergence.masked_fill(~batch["word_mask"], 0.0).sum() * self.temperature**2
+        return divergence.masked_fill(~self.mask(batch), 0.0).sum() * self.temperature**2
 
 
 LOSSES.register("soft_tags")(

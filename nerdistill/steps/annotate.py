@@ -35,16 +35,16 @@ def annotate_transfer(context: Context, taught: Taught | None = None) -> Signals
     config, text = context.config, context.data.transfer
     if not text:
         raise DataError("there is no transfer text: name some under [[data.transfer]], or set data.swap.copies")
-    settings = {"layer": config.signals.layer, "width": config.signals.width, "window": config.teacher.max_pieces}
+    settings = {"layers": config.signals.layers, "width": config.signals.width, "window": config.teacher.max_pieces}
     precision = config.teacher.precision
     label_map = config.teacher.label_map if not config.teacher.fine_tune else None
     identity = context.identity("annotate", taught.identity, context.transfer_digest, settings, precision, label_map, config.data.types)
     folder = context.step_folder("signals", identity)
     if not store_ready(folder, identity):
         context.log.say("signals: the teacher reads the transfer text")
-        annotator = open_teacher(context, taught, config.signals.layer, config.signals.width)
+        annotator = open_teacher(context, taught, config.signals.layers, config.signals.width)
         depth = annotator.model.n_layers
-        if not -depth - 1 <= config.signals.layer <= depth:
-            raise ConfigError(f"signals.layer = {config.signals.layer}: the teacher has layers 0 (embeddings) to {depth}")
+        if max(config.signals.layers) > depth:
+            raise ConfigError(f"signals.layers = {list(config.signals.layers)}: the teacher has layers 0 (embeddings) to {depth}")
         annotate(annotator, text, folder, identity, context.log.named("signals", identity))
     return Signals(folder, identity)

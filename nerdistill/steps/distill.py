@@ -32,7 +32,7 @@ from nerdistill.steps.teach import Taught, teach
 from nerdistill.students.base import STUDENTS, Shape, Student, build_student, student_options
 from nerdistill.students.parts.reduction import reduce_table
 from nerdistill.students.vocabulary import Vocabulary, prune
-from nerdistill.teachers.huggingface import load_pieces, load_teacher
+from nerdistill.teachers.huggingface import best_precision, load_pieces, load_teacher
 from nerdistill.text.encoder import WordTable
 from nerdistill.training.loop import StageRun, run_stage
 from nerdistill.training.runlog import RunLog
@@ -132,7 +132,7 @@ def _train(
     context.log.say(f"{system.replace('_', ' ')}: {len(plan)} stage{'s' * (len(plan) > 1)}")
     vocabulary = _vocabulary(context, taught)
     student = _build(context.config, taught, vocabulary, embeddings, len(context.data.scheme.tags))
-    texts, widths = _texts(context, vocabulary, signals, student.state_width)
+    texts, widths = _texts(context, vocabulary, signals, student.state_widths)
     seconds = _run_stages(context, student, texts, widths, plan, folder, identity, context.log.named(system, identity))
     provenance = _provenance(context, system, embeddings)
     manifest = Manifest(
@@ -207,17 +207,17 @@ def student_encoder(tokenizer: Tokenizer) -> Encoder:
     return Encoder(WordTable(tokenizer, unk_id=1, pad_id=0, max_pieces=MAX_PIECES, capacity=1 << 62), limit=WINDOW)
 
 
-def _texts(context: Context, vocabulary: Vocabulary, signals: Signals | None, state_width: int) -> tuple[Texts, Widths]:
+def _texts(context: Context, vocabulary: Vocabulary, signals: Signals | None, states: tuple[int, ...]) -> tuple[Texts, Widths]:
     data = context.data
     encoder = student_encoder(vocabulary.tokenizer)
     labelled = EncodedCorpus(data.train, encoder, data.scheme)
     dev = EncodedCorpus(data.dev, encoder)
     if signals is None:
-        return Texts(labelled, None, None, dev), Widths(state_width, 0)
+        return Texts(labelled, None, None, dev), Widths(states, 0)
     store = signals.open()
     everything = EncodedCorpus(data.transfer, encoder, targets=store.targets())
     held_out, transfer = _part(everything, data.transfer, True), _part(everything, data.transfer, False)
-    return Texts(labelled, transfer, held_out, dev), Widths(state_width, store.counts["hidden_width"])
+    return Texts(labelled, transfer, held_out, dev), Widths(states, store.counts["hidden_width"], tuple(store.counts["layers"]))
 
 
 def _part(corpus: EncodedCorpus, sentences: Sequence[Sentence], held_out: bool) -> EncodedCorpus:
@@ -244,9 +244,11 @@ def _run_stages(
 def _stage_run(
     context: Context, student: Student, texts: Texts, widths: Widths, stage: Stage, folder: Path, identity: str, log: RunLog
 ) -> StageRun:
-    corpus = texts.labelled if stage.text == "labelled" else texts.transfer
-    if corpus is None:
-        raise ConfigError(f"stage '{stage.name}' learns from transfer text, and this run has none")
+    corpus = texts.labelled
+    if stage.text != "labelled":
+        if texts.transfer is None:
+            raise ConfigError(f"stage '{stage.name}' learns from transfer text, and this run has none")
+        corpus = texts.transfer if stage.text == "transfer" else texts.labelled.join(texts.transfer)
     terms = [(_build_term(term, widths, fingerprint(identity, number)), term.weight) for number, term in enumerate(stage.terms)]
     groups = {group.name: group.module for group in student.groups()}
     opened = list(groups) if stage.trainable == ("*",) else list(stage.trainable)
@@ -263,6 +265,7 @@ def _stage_run(
     return StageRun(
         stage=stage, model=student, trainable=trainable, terms=terms, corpus=corpus, score=score, folder=folder, identity=identity,
         seed=context.config.seed, alpha=context.config.data.alpha, log=log, accelerator=context.accelerator,
+        precision=best_precision(context.config.student.precision, context.accelerator.device),
     )  # fmt: skip
 
 

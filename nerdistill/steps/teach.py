@@ -50,7 +50,7 @@ def teach(context: Context) -> Taught:
     return Taught(str(folder), identity)
 
 
-def open_teacher(context: Context, taught: Taught, layer: int = 0, width: int = 0) -> Annotator:
+def open_teacher(context: Context, taught: Taught, layers: tuple[int, ...] = (), width: int = 0) -> Annotator:
     """The finished teacher, ready to read text."""
     config = context.config
     device = context.accelerator.device
@@ -60,7 +60,7 @@ def open_teacher(context: Context, taught: Taught, layer: int = 0, width: int = 
     label_map = None if config.teacher.fine_tune else config.teacher.label_map
     targets = reconcile(model.tags, context.data.scheme, label_map)
     encoder = load_pieces(taught.model, revision).encoder(config.teacher.max_pieces)
-    return Annotator(model, encoder, context.data.scheme, targets, config.signals.batch, layer, width)
+    return Annotator(model, encoder, context.data.scheme, targets, config.signals.batch, layers, width)
 
 
 def _fine_tune(context: Context, source: str, folder: Path, identity: str) -> None:
@@ -86,7 +86,7 @@ def _fine_tune(context: Context, source: str, folder: Path, identity: str) -> No
         stage=stage,
         model=model,
         trainable={name: weight for name, weight in model.named_parameters() if weight.requires_grad},
-        terms=[(kind.build(kind.options(), Widths(0, 0)), 1.0)],
+        terms=[(kind.build(kind.options(), Widths((), 0)), 1.0)],
         corpus=EncodedCorpus(data.train, encoder, data.scheme),
         score=DevF1(model, EncodedCorpus(data.dev, encoder, overlap=OVERLAP), data.dev, data.scheme, context.config.signals.batch),
         folder=folder.with_name(f"{folder.name}-checkpoint"),

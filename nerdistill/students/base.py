@@ -53,11 +53,11 @@ class Student(nn.Module, ABC):
 
     Attributes:
         inputs: ``words`` if it takes what `nerdistill.text.collate.collate_words` makes, ``pieces`` for `collate_pieces`.
-        state_width: Width of the last state in `ModelOutput.hidden`.
+        state_widths: Width of each state in `ModelOutput.hidden`.
     """
 
     inputs: ClassVar[Literal["words", "pieces"]]
-    state_width: int
+    state_widths: tuple[int, ...]
 
     @abstractmethod
     def forward(self, batch: Mapping[str, Tensor]) -> ModelOutput:

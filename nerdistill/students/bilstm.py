@@ -18,14 +18,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from nerdistill.students.base import STUDENTS, ModelOutput, Options, ParamGroup, Shape, Student, StudentKind
 from nerdistill.students.parts.onnx_graph import Graph
 from nerdistill.students.parts.pooling import PAD, PieceEmbedding, Pooling
+from nerdistill.students.parts.recurrent import BidirectionalLSTM
 
 if TYPE_CHECKING:
     import onnx
@@ -63,28 +62,19 @@ class BiLSTM(Student):
     def __init__(self, options: BiLSTMOptions, shape: Shape, embeddings: Tensor | None) -> None:
         super().__init__()
         self.embeddings = PieceEmbedding(shape.n_pieces, options.embedding_width, options.pooling, embeddings)
-        self.lstm = nn.LSTM(self.embeddings.word_width, options.hidden_width, batch_first=True, bidirectional=True)
+        self.lstm = BidirectionalLSTM(self.embeddings.word_width, options.hidden_width)
         self.projection = nn.Linear(2 * options.hidden_width, options.projection_width)
         self.head = nn.Linear(options.projection_width, shape.n_tags)
         self.dropout = nn.Dropout(options.dropout)
         self.activation = nn.GELU(approximate="tanh")
-        self.state_width = options.projection_width
-        _initialise(self.lstm)
+        self.state_widths = (self.embeddings.word_width, 2 * options.hidden_width, options.projection_width)
 
     def forward(self, batch: Mapping[str, Tensor]) -> ModelOutput:
         """Tag a batch of `collate_words` arrays."""
         words = self.embeddings(batch["word_pieces"])[batch["word_index"]]
-        context = self.dropout(self._read(self.dropout(words), batch["lengths"]))
+        context = self.dropout(self.lstm(self.dropout(words), batch["lengths"]))
         state = self.activation(self.projection(context))
         return ModelOutput(self.head(self.dropout(state)), (words, context, state))
-
-    def _read(self, words: Tensor, lengths: Tensor) -> Tensor:
-        n_words = words.shape[1]
-        if bool((lengths == n_words).all()):
-            context: Tensor = self.lstm(words)[0]
-            return context
-        packed = pack_padded_sequence(words, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=n_words)[0]
 
     def groups(self) -> tuple[ParamGroup, ...]:
         """Head, projection, BiLSTM, embeddings: the paper's order of unfreezing."""
@@ -113,10 +103,10 @@ class BiLSTM(Student):
         graph.node("Transpose", ["word_index"], "index_by_time", perm=[1, 0])
         graph.node("Gather", [distinct, "index_by_time"], "words")
         graph.node("Cast", ["lengths"], "lengths_32", to=6)
-        lstm = ["words", *(graph.weight(f"lstm_{name}", value) for name, value in _onnx_lstm(self.lstm).items()), "lengths_32"]
-        graph.node("LSTM", lstm, "by_direction", direction="bidirectional", hidden_size=self.lstm.hidden_size)
+        lstm = ["words", *(graph.weight(f"lstm_{name}", value) for name, value in self.lstm.onnx_weights().items()), "lengths_32"]
+        graph.node("LSTM", lstm, "by_direction", direction="bidirectional", hidden_size=self.lstm.hidden)
         graph.node("Transpose", ["by_direction"], "by_sentence", perm=[2, 0, 1, 3])
-        graph.node("Reshape", ["by_sentence", graph.weight("joined", np.array([0, 0, 2 * self.lstm.hidden_size]))], "context")
+        graph.node("Reshape", ["by_sentence", graph.weight("joined", np.array([0, 0, 2 * self.lstm.hidden]))], "context")
         graph.node("MatMul", ["context", graph.weight("projection_w", self.projection.weight.T)], "projected")
         graph.node("Add", ["projected", graph.weight("projection_b", self.projection.bias)], "biased")
         graph.node("Gelu", ["biased"], "state", approximate="tanh")
@@ -124,37 +114,6 @@ class BiLSTM(Student):
         graph.node("Add", ["scores", graph.weight("head_b", self.head.bias)], "logits")
         inputs = {"word_pieces": ("U", "P"), "word_index": ("B", "W"), "lengths": ("B",)}
         return graph.model(inputs, "logits", ("B", "W", self.head.out_features))
-
-
-def _initialise(lstm: nn.LSTM) -> None:
-    """Glorot for inputs, orthogonal for the recurrence of each gate, forget gate open: nearly the defaults of the paper's framework."""
-    for name, weight in lstm.named_parameters():
-        if "weight_ih" in name:
-            nn.init.xavier_uniform_(weight)
-        elif "weight_hh" in name:
-            for gate in weight.chunk(4):
-                nn.init.orthogonal_(gate)
-        else:
-            nn.init.zeros_(weight)
-            if "bias_ih" in name:
-                with torch.no_grad():
-                    weight.chunk(4)[1].fill_(1.0)
-
-
-def _onnx_lstm(lstm: nn.LSTM) -> dict[str, Tensor]:
-    """Weights ``W R B`` of the ONNX operator, whose gates stand in the order input, output, forget, cell."""
-
-    def reorder(weight: Tensor) -> Tensor:
-        gate_in, gate_forget, gate_cell, gate_out = weight.detach().chunk(4)
-        return torch.cat([gate_in, gate_out, gate_forget, gate_cell])
-
-    weights = dict(lstm.named_parameters())
-    sides = ("l0", "l0_reverse")
-    return {
-        "w": torch.stack([reorder(weights[f"weight_ih_{side}"]) for side in sides]),
-        "r": torch.stack([reorder(weights[f"weight_hh_{side}"]) for side in sides]),
-        "b": torch.stack([torch.cat([reorder(weights[f"bias_{kind}_{side}"]) for kind in ("ih", "hh")]) for side in sides]),
-    }
 
 
 STUDENTS.register("bilstm")(

@@ -41,8 +41,8 @@ class Annotator:
         scheme: Tags of the data, which the signals are in.
         targets: From `reconcile`.
         batch: Padded pieces in one forward pass.
-        layer: Which layer's states are kept; 0 is the embeddings.
-        width: To how many dimensions they are reduced; 0 keeps none.
+        layers: Which layers' states are kept; 0 is the embeddings.
+        width: To how many dimensions each is reduced; 0 keeps none.
     """
 
     model: TeacherModel
@@ -50,7 +50,7 @@ class Annotator:
     scheme: LabelScheme
     targets: tuple[int, ...]
     batch: int = 8192
-    layer: int = 0
+    layers: tuple[int, ...] = ()
     width: int = 0
 
     def __post_init__(self) -> None:
@@ -63,18 +63,19 @@ class Annotator:
         return next(self.model.parameters()).device
 
     def read(self, sentences: Sequence[Sentence]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Logits over the data's tags ``[N, K]``, states of the chosen layer ``[N, d]``, and sentence offsets ``[S + 1]``."""
+        """Logits over the data's tags ``[N, K]``, states of the chosen layers ``[N, L, d]``, and sentence offsets ``[S + 1]``."""
         if self.model.training:
             raise RuntimeError("the teacher is in training mode; its dropout would be in the signals")
         corpus = EncodedCorpus(sentences, self.encoder, overlap=OVERLAP)
 
         def run(batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
             output = self.model({name: tensor.to(self.device) for name, tensor in batch.items()})
-            return merge_logits(output.logits, self.targets, len(self.scheme.tags)), output.hidden[self.layer]
+            states = [output.hidden[layer] for layer in self.layers]
+            return merge_logits(output.logits, self.targets, len(self.scheme.tags)), *([torch.stack(states, dim=2)] if states else [])
 
         with torch.inference_mode():
-            logits, hidden = corpus.predict(run, self.batch)
-        return logits, hidden, corpus.offsets
+            logits, *hidden = corpus.predict(run, self.batch)
+        return logits, hidden[0] if hidden else np.zeros((len(logits), 0, 0), dtype=np.float32), corpus.offsets
 
     def tag(self, sentences: Sequence[Sentence]) -> list[tuple[str, ...]]:
         """The most probable valid tags of each sentence."""
@@ -117,7 +118,8 @@ def annotate(annotator: Annotator, sentences: Sequence[Sentence], folder: Path, 
     seconds = time.monotonic() - began
     finish_store(
         folder, identity, shards=n_shards, sentences=len(sentences), words=n_words, tags=len(annotator.scheme.tags),
-        hidden_width=annotator.width, layer=annotator.layer, seconds=round(seconds, 2), words_per_second=round(read / max(seconds, 1e-9)),
+        hidden_width=annotator.width, layers=list(annotator.layers),
+        seconds=round(seconds, 2), words_per_second=round(read / max(seconds, 1e-9)),
     )  # fmt: skip
     log.say(f"  signals: {n_words:,} words of {len(sentences):,} sentences in {clock(seconds)}")
 
@@ -129,30 +131,35 @@ def _write(
     tags = decode_tags(log_softmax(logits), offsets, annotator.scheme).astype(np.int8)
     reduced = None
     if annotator.width:
-        reduced = ((hidden - reduction["mean"]) @ reduction["directions"] / reduction["scale"]).astype(np.float16)
+        centred = hidden - reduction["mean"]
+        layers = [centred[:, at] @ directions / reduction["scale"][at] for at, directions in enumerate(reduction["directions"])]
+        reduced = np.stack(layers, axis=1).astype(np.float16)
     write_shard(folder, number, [len(sentence.words) for sentence in part], logits.astype(np.float16), reduced, tags)
 
 
 def _reduction(annotator: Annotator, sentences: Sequence[Sentence], folder: Path) -> dict[str, npt.NDArray[np.float32]]:
-    """PCA of the layer's states over an even sample of the text, scaled to unit mean square; made once per store."""
+    """PCA of each layer's states over an even sample of the text, scaled to unit mean square; made once per store."""
     path = folder / "reduction.safetensors"
     if not annotator.width:
         return {}
     if not path.is_file():
         _, states, _ = annotator.read(evenly(sentences, _REDUCTION_SENTENCES))
-        if annotator.width > states.shape[1]:
+        if annotator.width > states.shape[2]:
             raise ConfigError(
-                f"signals.width = {annotator.width}: the teacher's states have {states.shape[1]} dimensions; take at most these"
+                f"signals.width = {annotator.width}: the teacher's states have {states.shape[2]} dimensions; take at most these"
             )
-        mean = states.mean(axis=0)
-        centred = (states - mean).astype(np.float64)
-        values, vectors = np.linalg.eigh(centred.T @ centred)
-        directions = vectors[:, np.argsort(-values)[: annotator.width]]
-        scale = np.sqrt(np.square(centred @ directions).mean())
+        parts = [_directions(states[:, at], annotator.width) for at in range(states.shape[1])]
         beside = path.with_suffix(".part")
-        save_file(
-            {"mean": mean, "directions": np.ascontiguousarray(directions, dtype=np.float32), "scale": np.array([scale], dtype=np.float32)},
-            beside,
-        )
+        save_file({name: np.stack([part[name] for part in parts]) for name in parts[0]}, beside)
         beside.replace(path)
     return load_file(path)
+
+
+def _directions(states: npt.NDArray[np.float32], width: int) -> dict[str, npt.NDArray[np.float32]]:
+    """The principal directions of ``[N, d]``: ``mean`` ``[d]``, ``directions`` ``[d, width]``, ``scale`` ``[]``."""
+    mean = states.mean(axis=0)
+    centred = (states - mean).astype(np.float64)
+    values, vectors = np.linalg.eigh(centred.T @ centred)
+    directions = vectors[:, np.argsort(-values)[:width]]
+    scale = np.sqrt(np.square(centred @ directions).mean())
+    return {"mean": mean, "directions": np.ascontiguousarray(directions, dtype=np.float32), "scale": np.asarray(scale, dtype=np.float32)}

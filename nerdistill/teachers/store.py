@@ -3,9 +3,9 @@
 ::
 
     signals-<fingerprint>/
-        reduction.safetensors      how states were reduced: mean ``[d]``, directions ``[d, D]``, one scale
-        shard-00000.arrow          one row a sentence: ``logits`` (W x K float16, flat), ``hidden`` (W x D float16, flat), ``tags`` (int8)
-        done.json                  fingerprint and counts; written last
+        reduction.safetensors   how states are reduced: mean ``[L, d]``, directions ``[L, d, D]``, scale ``[L]``
+        shard-00000.arrow       one row a sentence: ``logits`` (W x K float16, flat), ``hidden`` (W x L x D float16, flat), ``tags`` (int8)
+        done.json               fingerprint and counts; written last
 
 A shard is written beside its place and renamed, so an interrupted annotation continues at the first missing one. Reading maps the files
 into memory; nothing is copied until a batch needs it.
@@ -13,6 +13,7 @@ into memory; nothing is copied until a batch needs it.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def write_shard(
         number: Of the shard.
         lengths: Words of each sentence.
         logits: ``[N, K]``, all their words.
-        hidden: ``[N, D]``, or None.
+        hidden: ``[N, L, D]``, or None.
         tags: ``[N]``, the teacher's hard tags: the most probable valid sequences.
     """
     import pyarrow as pa
@@ -56,7 +57,7 @@ def write_shard(
     ends = np.cumsum(lengths)
 
     def rows(values: npt.NDArray[np.generic]) -> pa.Array:
-        width = values.shape[1] if values.ndim == 2 else 1
+        width = math.prod(values.shape[1:])
         offsets = np.concatenate([[0], ends * width]).astype(np.int64)
         return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values.reshape(-1)))
 
@@ -72,7 +73,7 @@ def write_shard(
     beside.replace(path)
 
 
-def finish_store(folder: Path, identity: str, **counts: int | float | str) -> None:
+def finish_store(folder: Path, identity: str, **counts: int | float | str | list[int]) -> None:
     """Mark a store complete."""
     write_json(folder / DONE, {"identity": identity, **counts})
 
@@ -88,7 +89,7 @@ class ShardedRows:
     """The rows of several mapped files, end to end; only what is asked for is read.
 
     Args:
-        parts: Arrays ``[n, D]`` with equal D.
+        parts: Arrays ``[n, ...]`` that differ in n alone.
     """
 
     def __init__(self, parts: Sequence[npt.NDArray[Any]]) -> None:
@@ -128,22 +129,21 @@ class SignalStore:
         self.counts = read_json(folder / DONE)
         self.folder = folder
 
-    def _column(self, name: str, width: int) -> list[npt.NDArray[Any]]:
+    def _column(self, name: str, *shape: int) -> list[npt.NDArray[Any]]:
         import pyarrow as pa
 
         parts: list[npt.NDArray[Any]] = []
         for number in range(self.counts["shards"]):
             table = pa.ipc.open_file(pa.memory_map(str(shard_path(self.folder, number)))).read_all()
-            parts += [chunk.values.to_numpy(zero_copy_only=True).reshape(-1, width) for chunk in table.column(name).chunks]
+            parts += [chunk.values.to_numpy(zero_copy_only=True).reshape(-1, *shape) for chunk in table.column(name).chunks]
         return parts
 
     def targets(self) -> Targets:
         """Logits and states of all words, in the text's order, left on disk until a batch needs them."""
-        hidden = self.counts["hidden_width"]
-        return Targets(
-            ShardedRows(self._column("logits", self.counts["tags"])), ShardedRows(self._column("hidden", hidden)) if hidden else None
-        )
+        layers, width = len(self.counts["layers"]), self.counts["hidden_width"]
+        hidden = ShardedRows(self._column("hidden", layers, width)) if width else None
+        return Targets(ShardedRows(self._column("logits", self.counts["tags"])), hidden)
 
     def tags(self) -> npt.NDArray[np.int8]:
         """The teacher's hard tags, ``[N]``."""
-        return np.concatenate(self._column("tags", 1))[:, 0]
+        return np.concatenate(self._column("tags"))

@@ -50,6 +50,7 @@ class StageRun:
         seed: Of the run.
         alpha: Languages are sampled by size^alpha.
         log: Where to tell.
+        precision: ``bfloat16`` computes the forward pass under autocast; weights and losses stay float32.
         checkpoint_seconds: Time between checkpoints.
         accelerator: Device and back-propagation.
     """
@@ -65,6 +66,7 @@ class StageRun:
     seed: int
     log: RunLog
     alpha: float = 1.0
+    precision: str = "float32"
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     accelerator: Accelerator = field(default_factory=Accelerator)
 
@@ -86,7 +88,8 @@ class _Loop:
         device = run.accelerator.device
         for module in (run.model, *(term for term, _ in run.terms)):
             module.to(device)
-        self.optimizer = torch.optim.AdamW(_decay_groups(self.weights, self.plan.weight_decay), lr=self.plan.learning_rate, eps=1e-8)
+        groups = _decay_groups(self.weights, self.plan.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, lr=self.plan.learning_rate, eps=1e-8, fused=True)
         self.best: dict[str, Tensor] = {}
         self.progress = Progress()
         self._resume()
@@ -159,8 +162,9 @@ class _Loop:
         counts = [sum(term.count(batch) for batch in batches) for term, _ in run.terms]
         total = torch.zeros((), device=run.accelerator.device)
         for batch in batches:
-            output: ModelOutput = run.model(batch)
-            parts = [weight * term(output, batch) / max(count, 1) for (term, weight), count in zip(run.terms, counts, strict=True)]
+            with torch.autocast(run.accelerator.device.type, dtype=torch.bfloat16, enabled=run.precision == "bfloat16"):
+                output: ModelOutput = run.model(batch)
+                parts = [weight * term(output, batch) / max(count, 1) for (term, weight), count in zip(run.terms, counts, strict=True)]
             loss = torch.stack(parts).sum()
             run.accelerator.backward(loss)
             total += loss.detach()

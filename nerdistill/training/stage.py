@@ -50,7 +50,7 @@ class Stage(Options):
 
     Attributes:
         name: Unique in its plan; names a folder.
-        text: Labelled sentences, or transfer text with the teacher's signals.
+        text: Labelled sentences, transfer text with the teacher's signals, or both mixed.
         terms: The loss.
         trainable: Names of the parameter groups that learn, ``("*",)`` for all.
         optimisation: Steps and stopping.
@@ -59,7 +59,7 @@ class Stage(Options):
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9+_-]*$")
-    text: Literal["labelled", "transfer"]
+    text: Literal["labelled", "transfer", "both"]
     terms: tuple[Term, ...] = Field(min_length=1)
     trainable: tuple[str, ...] = ("*",)
     optimisation: Optimisation = Optimisation()

@@ -17,7 +17,7 @@ from nerdistill.students.base import STUDENTS
 
 # Files of a folder that are no part: what several parts share.
 SHARED: dict[str, tuple[Registry[Any], set[str]]] = {
-    "losses": (LOSSES, {"base"}),
+    "losses": (LOSSES, {"base", "states"}),
     "students": (STUDENTS, {"base", "vocabulary"}),
     "recipes": (RECIPES, {"base"}),
     "readers": (READERS, {"lines"}),

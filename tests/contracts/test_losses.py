@@ -32,7 +32,7 @@ def build(name: str, seed: int = 0) -> LossTerm:
     if unknown:
         pytest.fail(f"the loss '{name}' reads {sorted(unknown)}: make them in `case` and add them to SIGNALS")
     torch.manual_seed(seed)
-    return kind.build(kind.options(), Widths(H, H))
+    return kind.build(kind.options(), Widths((H,), H, (1,)))
 
 
 def case(lengths: list[int], seed: int = 0, extra: int = 0) -> tuple[ModelOutput, dict[str, Tensor]]:
@@ -46,10 +46,10 @@ def case(lengths: list[int], seed: int = 0, extra: int = 0) -> tuple[ModelOutput
         "lengths": torch.tensor(lengths),
         "tags": torch.zeros(size, dtype=torch.int64),
         "teacher_logits": torch.empty(*size, K),
-        "teacher_hidden": torch.empty(*size, H),
+        "teacher_hidden": torch.empty(*size, 1, H),
     }
     for row, length in enumerate(lengths):  # sentence by sentence, so that words do not depend on the padding
-        for values in (logits, hidden, batch["teacher_logits"], batch["teacher_hidden"]):
+        for values in (logits, hidden, batch["teacher_logits"], batch["teacher_hidden"][:, :, 0]):
             values[row] = 50.0
             values[row, :length] = 2 * torch.randn(length, values.shape[-1], generator=draw)
         batch["tags"][row, :length] = torch.randint(0, K, (length,), generator=draw)
@@ -86,7 +86,7 @@ def test_zero_at_equality(name: str) -> None:
         if isinstance(module, nn.Linear):
             nn.init.eye_(module.weight)
             nn.init.zeros_(module.bias)
-    total = term(ModelOutput(batch["teacher_logits"].clone(), (batch["teacher_hidden"].clone(),)), batch)
+    total = term(ModelOutput(batch["teacher_logits"].clone(), (batch["teacher_hidden"][:, :, 0].clone(),)), batch)
     assert total.item() == pytest.approx(0.0, abs=1e-5)
 
 
@@ -201,7 +201,7 @@ def test_says_what_it_lacks(name: str) -> None:
     """A loss over states that were never stored must be refused before the first step, by name."""
     kind = LOSSES.get(name)
     if "teacher_hidden" not in kind.needs:
-        kind.build(kind.options(), Widths(H, 0))
+        kind.build(kind.options(), Widths((H,), 0))
         return
-    with pytest.raises(ConfigError, match=f"'{name}'"):
-        kind.build(kind.options(), Widths(H, 0))
+    with pytest.raises(ConfigError, match=r"signals\.width"):
+        kind.build(kind.options(), Widths((H,), 0))

@@ -187,11 +187,11 @@ def test_build_depends_on_the_seed_alone(case: Case, vocabulary: Vocabulary) -> 
 
 @pytest.mark.parametrize("case", CASES)
 def test_output_has_the_promised_widths(case: Case, vocabulary: Vocabulary) -> None:
-    """A loss's projection is built for `state_width`; another width fails in the first step of the longest stage."""
+    """A loss's projection is built for `state_widths`; another width fails in the first step of the longest stage."""
     student = make(case, vocabulary)
     output = student(arrays(student, vocabulary, text([4, 2])))
     assert output.logits.shape == (2, 4, K)
-    assert output.hidden[-1].shape == (2, 4, student.state_width)
+    assert [state.shape for state in output.hidden] == [(2, 4, width) for width in student.state_widths]
     assert all(states.shape[:2] == (2, 4) for states in output.hidden)
     assert count_parameters(student) == sum(weight.numel() for weight in student.state_dict().values())
 

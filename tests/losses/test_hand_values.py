@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from nerdistill.errors import ConfigError
 from nerdistill.losses.base import LOSSES, LossTerm, Widths
+from nerdistill.losses.hidden_kl import HiddenKL
 from nerdistill.losses.hidden_mse import HiddenMSE
 from nerdistill.students.base import ModelOutput
 
@@ -17,7 +19,7 @@ NONE = torch.zeros(1, 1, 1)
 
 def build(name: str, **options: float) -> LossTerm:
     kind = LOSSES.get(name)
-    return kind.build(kind.options.model_validate(options), Widths(2, 2))
+    return kind.build(kind.options.model_validate(options), Widths((2,), 2, (6,)))
 
 
 def words(*values: list[float]) -> Tensor:
@@ -76,12 +78,55 @@ def test_logit_mse_after_centring() -> None:
 
 
 def test_hidden_mse_through_its_projection() -> None:
-    """State (1, 2), W = ((1, 0), (1, 1)), b = (0, 1): (1, 4). Teacher (3, 1): ((1-3)^2 + (4-1)^2) / 2 = 6.5. Only the last state counts."""
+    """State (1, 2), W = ((1, 0), (1, 1)), b = (0, 1): (1, 4). Teacher (3, 1): ((1-3)^2 + (4-1)^2) / 2 = 6.5. Last state."""
     term = build("hidden_mse")
     assert isinstance(term, HiddenMSE)
     with torch.no_grad():
-        term.adapter.weight.copy_(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
-        term.adapter.bias.copy_(torch.tensor([0.0, 1.0]))
-    batch = {"teacher_hidden": words([3.0, 1.0], [9.0, 9.0]), "word_mask": torch.tensor([[True, False]])}
+        term.pair.adapter.weight.copy_(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
+        term.pair.adapter.bias.copy_(torch.tensor([0.0, 1.0]))
+    batch = {"teacher_hidden": words([3.0, 1.0], [9.0, 9.0])[:, :, None], "word_mask": torch.tensor([[True, False]])}
     total = term(ModelOutput(NONE, (words([5.0, 5.0], [5.0, 5.0]), words([1.0, 2.0], [8.0, 8.0]))), batch)
     assert total.item() == pytest.approx(6.5)
+
+
+def test_hidden_kl_over_features() -> None:
+    """State (0, ln 3) through W = 1, b = 0: features (1/4, 3/4). Teacher layer 9, the second stored, (0, 0): (1/2, 1/2).
+
+    KL = 1/2 ln 2 + 1/2 ln 2/3 = 1/2 ln 4/3, as for tags; layer 6 beside it would give ln-odds of (5, 5), the same features, so it is (5, 0).
+    """
+    kind = LOSSES.get("hidden_kl")
+    term = kind.build(kind.options.model_validate({"layer": 9}), Widths((2,), 2, (6, 9)))
+    assert isinstance(term, HiddenKL)
+    with torch.no_grad():
+        term.pair.adapter.weight.copy_(torch.eye(2))
+        term.pair.adapter.bias.zero_()
+    batch = {"teacher_hidden": torch.tensor([[[[5.0, 0.0], [0.0, 0.0]]]]), "word_mask": torch.tensor([[True]])}
+    total = term(ModelOutput(NONE, (words([0.0, math.log(3)]),)), batch)
+    assert total.item() == pytest.approx(0.5 * math.log(4 / 3), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"layer": 7}, "signals.layers"), ({"state": 1}, "1 states"), ({"state": -2}, "1 states")]
+)
+def test_states_that_are_not_there_are_a_message(options: dict[str, int], message: str) -> None:
+    """A layer that was not stored, or a state that the student has not, must be found before the first step."""
+    kind = LOSSES.get("hidden_mse")
+    with pytest.raises(ConfigError, match=message):
+        kind.build(kind.options.model_validate(options), Widths((2,), 2, (6,)))
+
+
+def test_in_mixed_batches_each_term_counts_its_own_sentences() -> None:
+    """One sentence without tags, one without signals: each term sees one sentence, its value is that sentence's alone."""
+    logits = torch.tensor([[[0.0, math.log(3)]], [[0.0, math.log(3)]]])
+    batch = {
+        "tags": torch.tensor([[1], [0]]),
+        "teacher_logits": torch.zeros(2, 1, 2),
+        "word_mask": torch.tensor([[True], [True]]),
+        "without_tags": torch.tensor([False, True]),
+        "without_signals": torch.tensor([True, False]),
+    }
+    output = ModelOutput(logits, (NONE,))
+    hard, soft = build("hard_tags"), build("soft_tags")
+    assert (hard.count(batch).item(), soft.count(batch).item()) == (1, 1)
+    assert hard(output, batch).item() == pytest.approx(math.log(4 / 3))
+    assert soft(output, batch).item() == pytest.approx(0.5 * math.log(4 / 3), rel=1e-5)

@@ -37,7 +37,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -
 def make(checkpoint: str, limit: int = 30, layer: int = 1, width: int = 4, batch: int = 60, tags: Any = None) -> Annotator:
     model = load_teacher(checkpoint, None, "float32", 0)
     targets = reconcile(model.tags, SCHEME, tags)
-    return Annotator(model, load_pieces(checkpoint).encoder(limit), SCHEME, targets, batch, layer, width)
+    return Annotator(model, load_pieces(checkpoint).encoder(limit), SCHEME, targets, batch, (layer,), width)
 
 
 def direct(annotator: Annotator, sentences: list[Sentence]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -47,7 +47,7 @@ def direct(annotator: Annotator, sentences: list[Sentence]) -> tuple[np.ndarray[
         with torch.inference_mode():
             output = annotator.model(EncodedCorpus([sentence], annotator.encoder).collate(np.arange(1)))
         logits.append(output.logits[0].numpy())
-        states.append(output.hidden[annotator.layer][0].numpy())
+        states.append(output.hidden[annotator.layers[0]][0].numpy())
     return np.concatenate(logits), np.concatenate(states)
 
 
@@ -62,9 +62,9 @@ def test_stored_is_what_the_teacher_says(checkpoint: str, tmp_path: Path) -> Non
     logits, states = direct(annotator, sentences)
     np.testing.assert_allclose(found.logits[np.arange(len(logits))], logits, rtol=2e-3, atol=2e-3)
     reduction = load_file(tmp_path / "s" / "reduction.safetensors")
-    reduced = (states - reduction["mean"]) @ reduction["directions"] / reduction["scale"]
+    reduced = (states - reduction["mean"][0]) @ reduction["directions"][0] / reduction["scale"][0]
     assert found.hidden is not None
-    np.testing.assert_allclose(found.hidden[np.arange(len(reduced))], reduced, rtol=5e-3, atol=5e-3)
+    np.testing.assert_allclose(found.hidden[np.arange(len(reduced))][:, 0], reduced, rtol=5e-3, atol=5e-3)
     assert np.square(reduced).mean() == pytest.approx(1.0, abs=1e-3)
     assert (np.diff(np.square(reduced).sum(axis=0)) < 0).all(), "the widest direction comes first"
     assert store.counts["words"] == sum(LENGTHS)
@@ -86,7 +86,7 @@ def test_the_teacher_is_frozen_and_silent(checkpoint: str, tmp_path: Path) -> No
     model = load_teacher(checkpoint, None, "float32", 0).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     targets = reconcile(model.tags, SCHEME, None)
-    annotator = Annotator(model, load_pieces(checkpoint).encoder(30), SCHEME, targets, 60, 1, 4)
+    annotator = Annotator(model, load_pieces(checkpoint).encoder(30), SCHEME, targets, 60, (1,), 4)
     assert not any(part.training for part in model.modules())
     assert not any(weight.requires_grad for weight in model.parameters())
     annotate(annotator, text(LENGTHS), tmp_path / "s", "x", QUIET)
@@ -104,7 +104,7 @@ def test_long_sentences_are_windowed(checkpoint: str) -> None:
     annotator, sentences = make(checkpoint, limit=30), text([4, 60, 3])
     logits, states, offsets = annotator.read(sentences)
     assert logits.shape == (67, len(SCHEME.tags))
-    assert states.shape == (67, WIDTH)
+    assert states.shape == (67, 1, WIDTH)
     assert offsets.tolist() == [0, 4, 64, 67]
     assert np.isfinite(logits).all()
     assert (np.abs(logits).sum(axis=1) > 0).all(), "a word without signals"
@@ -179,7 +179,7 @@ def test_all_dimensions_can_be_kept_but_no_more(checkpoint: str, tmp_path: Path)
     annotate(make(checkpoint, width=WIDTH), text(LENGTHS), tmp_path / "all", "x", QUIET)
     hidden = SignalStore(tmp_path / "all", "x").targets().hidden
     assert hidden is not None
-    assert hidden.shape == (sum(LENGTHS), WIDTH)
+    assert hidden.shape == (sum(LENGTHS), 1, WIDTH)
     with pytest.raises(ConfigError, match=rf"signals\.width = {2 * WIDTH}.*{WIDTH} dimensions"):
         annotate(make(checkpoint, width=2 * WIDTH), text(LENGTHS), tmp_path / "more", "x", QUIET)
 
@@ -190,7 +190,7 @@ def test_the_chosen_layer_is_read(layer: int, depth: int, checkpoint: str) -> No
     annotator, sentences = make(checkpoint, layer=layer), text([5])
     with torch.inference_mode():
         states = annotator.model(EncodedCorpus(sentences, annotator.encoder).collate(np.arange(1))).hidden[depth]
-    np.testing.assert_allclose(annotator.read(sentences)[1], states[0].numpy(), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(annotator.read(sentences)[1][:, 0], states[0].numpy(), rtol=1e-4, atol=1e-4)
 
 
 def test_the_reduction_sees_the_whole_text(checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

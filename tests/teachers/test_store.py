@@ -20,7 +20,7 @@ def signals(n_words: int, first: int = 0) -> tuple[npt.NDArray[np.float16], npt.
     """Numbers that say which word and column they are of."""
     words = np.arange(first, first + n_words)
     logits = (words[:, None] * 10 + np.arange(K)).astype(np.float16)
-    hidden = -(words[:, None] * 10 + np.arange(D)).astype(np.float16)
+    hidden = -(words[:, None, None] * 10 + np.arange(D) + 5 * np.arange(2)[:, None]).astype(np.float16)
     return logits, hidden, (words % K).astype(np.int8)
 
 
@@ -31,7 +31,8 @@ def write(folder: Path, hidden: bool = True, shards: list[list[int]] = SHARDS) -
         logits, states, tags = signals(sum(lengths), at)
         write_shard(folder, number, lengths, logits, states if hidden else None, tags)
         at += sum(lengths)
-    finish_store(folder, "right", shards=len(shards), sentences=sum(map(len, shards)), words=at, tags=K, hidden_width=D if hidden else 0)
+    width = D if hidden else 0
+    finish_store(folder, "right", shards=len(shards), sentences=sum(map(len, shards)), words=at, tags=K, hidden_width=width, layers=[1, 6])
     return at
 
 
@@ -108,5 +109,5 @@ def test_one_row_a_sentence(tmp_path: Path) -> None:
     write(tmp_path / "s")
     table = pa.ipc.open_file(pa.memory_map(str(shard_path(tmp_path / "s", 0)))).read_all()
     assert [len(row) for row in table.column("logits").to_pylist()] == [length * K for length in SHARDS[0]]
-    assert [len(row) for row in table.column("hidden").to_pylist()] == [length * D for length in SHARDS[0]]
+    assert [len(row) for row in table.column("hidden").to_pylist()] == [length * 2 * D for length in SHARDS[0]]
     assert [len(row) for row in table.column("tags").to_pylist()] == SHARDS[0]

@@ -68,7 +68,7 @@ class Spoilt(LossTerm):
     def __init__(self, bad: Callable[[int], bool]) -> None:
         super().__init__()
         self.bad, self.calls = bad, 0
-        self.inner = LOSSES.get("hard_tags").build(None, Widths(0, 0))
+        self.inner = LOSSES.get("hard_tags").build(None, Widths((), 0))
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
         self.calls += 1
@@ -88,7 +88,7 @@ def corpus(vocabulary: Vocabulary) -> EncodedCorpus:
     ]
     n_words = sum(len(sentence.words) for sentence in sentences)
     targets = Targets(
-        draw.normal(size=(n_words, len(SCHEME.tags))).astype(np.float16), draw.normal(size=(n_words, STATES)).astype(np.float16)
+        draw.normal(size=(n_words, len(SCHEME.tags))).astype(np.float16), draw.normal(size=(n_words, 1, STATES)).astype(np.float16)
     )
     return EncodedCorpus(sentences, Encoder(WordTable(vocabulary.tokenizer, unk_id=1, pad_id=0)), SCHEME, targets)
 
@@ -103,7 +103,8 @@ def stage(*losses: str, **steps: Any) -> Stage:
 
 
 def make_run(model: nn.Module, corpus: EncodedCorpus, plan: Stage, folder: Path, **more: Any) -> StageRun:
-    terms = [(LOSSES.get(term.loss).build(LOSSES.get(term.loss).options(), Widths(8, STATES)), term.weight) for term in plan.terms]
+    widths = Widths((12, 10, 8), STATES, (1,))
+    terms = [(LOSSES.get(term.loss).build(LOSSES.get(term.loss).options(), widths), term.weight) for term in plan.terms]
     settings: dict[str, Any] = {
         "stage": plan,
         "model": model,
@@ -151,7 +152,7 @@ def negative_loss(model: nn.Module, corpus: EncodedCorpus) -> Callable[[], float
 
     def score() -> float:
         batch = corpus.collate(np.arange(4))
-        total: Tensor = LOSSES.get("hard_tags").build(None, Widths(0, 0))(model(batch), batch)
+        total: Tensor = LOSSES.get("hard_tags").build(None, Widths((), 0))(model(batch), batch)
         return -total.item()
 
     return score
