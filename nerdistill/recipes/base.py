@@ -27,14 +27,12 @@ class RecipeKind:
         plan: From options and the student's group names, head first, to stages in order.
         summary: One line for listings.
         paper: Where it is from.
-        version: Counts up when the same options come to mean another training.
     """
 
     options: type[Options]
     plan: Callable[[Any, tuple[str, ...]], tuple[Stage, ...]]
     summary: str
     paper: str
-    version: int = 1
 
 
 RECIPES: Registry[RecipeKind] = Registry("recipe", "nerdistill.recipes")

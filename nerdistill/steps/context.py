@@ -22,7 +22,7 @@ from nerdistill.fingerprint import fingerprint, fingerprint_sentences
 from nerdistill.steps.prepare import RunData, prepare
 from nerdistill.training.runlog import RunLog
 
-STEP_VERSIONS = {"teach": 1, "annotate": 1, "distill": 1}
+STEP_VERSIONS = {"teach": 1, "annotate": 1, "distill": 2}
 """Part of every fingerprint; counts up when a step comes to do something else with the same input."""
 
 
@@ -61,9 +61,19 @@ class Context:
         return data
 
     @cached_property
+    def train_digest(self) -> str:
+        """Fingerprint of the labelled text."""
+        return fingerprint_sentences(self.data.train)
+
+    @cached_property
+    def dev_digest(self) -> str:
+        """Fingerprint of the held-out labelled text, which chooses between weights."""
+        return fingerprint_sentences(self.data.dev)
+
+    @property
     def labelled_digest(self) -> str:
         """Fingerprint of train and dev."""
-        return fingerprint(fingerprint_sentences(self.data.train), fingerprint_sentences(self.data.dev), self.config.data.types)
+        return fingerprint(self.train_digest, self.dev_digest, self.config.data.types)
 
     @cached_property
     def transfer_digest(self) -> str:
@@ -72,8 +82,14 @@ class Context:
 
     @cached_property
     def words(self) -> Counter[str]:
-        """Words of train and transfer text with their frequencies."""
-        return Counter(word for text in (self.data.train, self.data.transfer) for sentence in text for word in sentence.words)
+        """Words of train and transfer text with their frequencies; a sentence in both counts once."""
+        text = {(sentence.language, sentence.words) for part in (self.data.transfer, self.data.train) for sentence in part}
+        return Counter(word for _, words in text for word in words)
+
+    @cached_property
+    def words_digest(self) -> str:
+        """Fingerprint of `words`."""
+        return fingerprint(sorted(self.words.items()))
 
     def step_folder(self, step: str, identity: str) -> Path:
         """Where a step's result of that fingerprint is."""
@@ -85,17 +101,21 @@ class Context:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep a second process out of a run folder. The system lets go of the lock when its holder ends, however it ends.
+def locked(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Keep a second process out of a folder. The system lets go of the lock when its holder ends, however it ends.
+
+    Args:
+        folder: Made if it is not there.
+        wait: Wait for another process to be done with it.
 
     Raises:
-        ConfigError: Another process holds it.
+        ConfigError: Another process holds it, and this one is not to wait.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.lock"
     with path.open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             file.seek(0)
             holder = file.read().strip() or "another process"

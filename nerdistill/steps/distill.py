@@ -23,11 +23,11 @@ from nerdistill.files import DONE, finished, folder_beside, read_json
 from nerdistill.fingerprint import fingerprint
 from nerdistill.labels import tags_of
 from nerdistill.losses.base import LOSSES, LossTerm, Widths
-from nerdistill.recipes.base import RECIPES, plan_recipe
+from nerdistill.recipes.base import plan_recipe
 from nerdistill.records import Sentence
 from nerdistill.runtime.tagger import Tagger
 from nerdistill.steps.annotate import Signals, annotate_transfer
-from nerdistill.steps.context import Context
+from nerdistill.steps.context import Context, locked
 from nerdistill.steps.teach import Taught, teach
 from nerdistill.students.base import STUDENTS, Shape, Student, build_student, student_options
 from nerdistill.students.parts.reduction import reduce_table
@@ -54,12 +54,12 @@ class Distilled:
 
     Attributes:
         bundle: Its folder.
-        identity: Fingerprint of all that led to it.
+        stages: Fingerprints of its stages, each of all that led to it.
         seconds: Time that its stages took.
     """
 
     bundle: Path
-    identity: str
+    stages: tuple[str, ...]
     seconds: float
 
 
@@ -84,13 +84,9 @@ def distill(context: Context) -> Distilled:
     """Make the run's student, or find it made; teaches and annotates first if need be."""
     config = context.config
     taught = teach(context)
-    signals = annotate_transfer(context, taught)
     plan = plan_of(config, config.recipe.name, config.recipe.options)
-    identity = context.identity(
-        "distill", signals.identity, context.labelled_digest, _student_settings(config), [stage.model_dump() for stage in plan],
-        RECIPES.get(config.recipe.name).version, config.data.alpha,
-    )  # fmt: skip
-    return _train(context, taught, signals, plan, identity, "student", config.student.embeddings)
+    signals = annotate_transfer(context, taught) if any(stage.text != "labelled" for stage in plan) else None
+    return _train(context, taught, signals, plan, "student", config.student.embeddings)
 
 
 def train_baseline(context: Context) -> Distilled:
@@ -98,11 +94,25 @@ def train_baseline(context: Context) -> Distilled:
     config = context.config
     taught = teach(context)
     plan = plan_of(config, "labels_only", config.evaluation.baseline_options)
-    words = fingerprint(sorted(context.words.items())[:1000], len(context.words))
-    identity = context.identity(
-        "baseline", words, context.labelled_digest, _student_settings(config), [stage.model_dump() for stage in plan], config.data.alpha
-    )
-    return _train(context, taught, None, plan, identity, "no_teacher", "random")
+    return _train(context, taught, None, plan, "no_teacher", "random")
+
+
+def _identities(context: Context, taught: Taught, signals: Signals | None, plan: Sequence[Stage], embeddings: str) -> tuple[str, ...]:
+    """A fingerprint for each stage, of all that leads to its result: two plans that begin alike share their first stages."""
+    config = context.config
+    table = taught.identity if embeddings != "random" else ""
+    settings = {**_student_settings(config), "embeddings": embeddings}
+    identity = context.identity("distill", context.words_digest, table, settings, config.data.types, config.data.alpha)
+    texts = {
+        "labelled": [context.train_digest],
+        "transfer": [signals and signals.identity],
+        "both": [context.train_digest, signals and signals.identity],
+    }
+    found = []
+    for stage in plan:
+        identity = fingerprint(identity, stage.model_dump(), texts[stage.text], context.dev_digest)
+        found.append(identity)
+    return tuple(found)
 
 
 def _student_settings(config: RunConfig) -> dict[str, Any]:
@@ -123,17 +133,21 @@ def plan_of(config: RunConfig, recipe: str, options: Mapping[str, Any]) -> tuple
 
 
 def _train(
-    context: Context, taught: Taught, signals: Signals | None, plan: tuple[Stage, ...], identity: str, system: str, embeddings: str
+    context: Context, taught: Taught, signals: Signals | None, plan: tuple[Stage, ...], system: str, embeddings: str
 ) -> Distilled:
-    folder = context.step_folder(system, identity)
-    bundle = folder / "bundle"
+    identities = _identities(context, taught, signals, plan, embeddings)
+    identity = identities[-1]
+    bundle = context.step_folder(system, identity)
     if finished(bundle, identity=identity):
-        return Distilled(bundle, identity, read_json(bundle / DONE)["seconds"])
+        return Distilled(bundle, identities, read_json(bundle / DONE)["seconds"])
     context.log.say(f"{system.replace('_', ' ')}: {len(plan)} stage{'s' * (len(plan) > 1)}")
     vocabulary = _vocabulary(context, taught)
     student = _build(context.config, taught, vocabulary, embeddings, len(context.data.scheme.tags))
     texts, widths = _texts(context, vocabulary, signals, student.state_widths)
-    seconds = _run_stages(context, student, texts, widths, plan, folder, identity, context.log.named(system, identity))
+    seconds = sum(
+        _learn(context, student, texts, widths, stage, identity, context.log.named(system, identity))
+        for stage, identity in zip(plan, identities, strict=True)
+    )
     provenance = _provenance(context, system, embeddings)
     manifest = Manifest(
         name=context.config.package.name if system == "student" else f"{context.config.package.name}-{system}",
@@ -159,8 +173,7 @@ def _train(
         context.config.package.int8_tolerance,
         {"identity": identity, "seconds": round(seconds, 2)},
     )
-    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-    return Distilled(bundle, identity, round(seconds, 2))
+    return Distilled(bundle, identities, round(seconds, 2))
 
 
 def tagger_tags(tagger: Tagger, sentences: Sequence[Sentence]) -> list[tuple[str, ...]]:
@@ -224,20 +237,19 @@ def _part(corpus: EncodedCorpus, sentences: Sequence[Sentence], held_out: bool) 
     return corpus.select([number for number in range(len(sentences)) if (number % HELD_OUT_EVERY == 0) == held_out])
 
 
-def _run_stages(
-    context: Context, student: Student, texts: Texts, widths: Widths, plan: tuple[Stage, ...], folder: Path, identity: str, log: RunLog
-) -> float:
-    seconds = 0.0
-    for number, stage in enumerate(plan):
-        target = folder / f"{number:02}-{stage.name}"
-        stage_identity = fingerprint(identity, number, stage.name)
-        if finished(target, identity=stage_identity):
+def _learn(context: Context, student: Student, texts: Texts, widths: Widths, stage: Stage, identity: str, log: RunLog) -> float:
+    """Take the student through a stage, or take its weights from there if it was done before; return the seconds that it took."""
+    target = context.folder / "stages" / f"{stage.name}-{identity[:8]}"
+    checkpoint = target.with_name(f"{target.name}-checkpoint")
+    with locked(checkpoint, wait=True):
+        if finished(target, identity=identity):
             load_model(student, str(target / "model.safetensors"))
         else:
-            result = run_stage(_stage_run(context, student, texts, widths, stage, folder / "checkpoint", stage_identity, log))
-            with folder_beside(target, {"identity": stage_identity, "seconds": result.seconds}) as made:
+            result = run_stage(_stage_run(context, student, texts, widths, stage, checkpoint / "last", identity, log))
+            with folder_beside(target, {"identity": identity, "seconds": result.seconds}) as made:
                 save_model(student, str(made / "model.safetensors"))
-        seconds += read_json(target / DONE)["seconds"]
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    seconds: float = read_json(target / DONE)["seconds"]
     return seconds
 
 

@@ -66,7 +66,7 @@ def evaluate(context: Context) -> dict[str, Any]:
     }
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     results = results_frame(config.name, context.command, threads, data, rows, gpu)
-    made = {taught.identity, student.identity, *([baseline.identity] if baseline else [])}
+    made = {taught.identity, *student.stages, *(baseline.stages if baseline else ())}
     events = _events(context.folder / "metrics.jsonl", made)
     _write(context.folder, results, events, _examples(sentences, tags, config.evaluation.examples))
     _tell_bundle(student, next(row for row in results["rows"] if row["system"] == "student"))

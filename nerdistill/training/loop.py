@@ -96,7 +96,7 @@ class _Loop:
         self._saved = time.monotonic()
         self._epoch_cache: tuple[int, list[np.ndarray]] | None = None
         self.steps_in_epoch = -(-len(self._epoch(0)) // self.plan.accumulate)
-        self.n_steps = self.steps_in_epoch * self.plan.epochs
+        self.n_steps = max(1, round(self.steps_in_epoch * self.plan.epochs))
 
     def _resume(self) -> None:
         found = load_checkpoint(self.run.folder, self.run.identity, self.optimizer)

@@ -28,7 +28,7 @@ class Optimisation(Options):
         clip: Largest norm of the gradient.
         batch: Padded words (students over words) or pieces in one forward pass.
         accumulate: Forward passes in one optimiser step.
-        epochs: Passes over the text, at most.
+        epochs: Passes over the text, at most; on much text a part of one may do.
         patience: Evaluations without a better score before stopping; 0 never stops early.
         evaluations: Evaluations in one epoch.
     """
@@ -40,7 +40,7 @@ class Optimisation(Options):
     clip: float = Field(default=1.0, gt=0)
     batch: int = Field(default=4096, ge=1)
     accumulate: int = Field(default=1, ge=1)
-    epochs: int = Field(default=1, ge=1)
+    epochs: float = Field(default=1, gt=0)
     patience: int = Field(default=0, ge=0)
     evaluations: int = Field(default=1, ge=1)
 
