@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -291,6 +291,15 @@ def load_config(path: Path, overrides: Sequence[str] = (), data_root: Path | Non
     except ValidationError as error:
         faults = [f"  {'.'.join(str(part) for part in fault['loc']) or 'top level'}: {fault['msg']}" for fault in error.errors()]
         raise ConfigError(f"{path}: {len(faults)} fault{'s' * (len(faults) > 1)}\n" + "\n".join(faults)) from error
+
+
+def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with some changed: tables are merged, everything else is replaced."""
+    result = dict(settings)
+    for key, value in changes.items():
+        inner = result.get(key)
+        result[key] = merged(inner, value) if isinstance(value, Mapping) and isinstance(inner, Mapping) else value
+    return result
 
 
 def _override(content: dict[str, Any], text: str) -> None:

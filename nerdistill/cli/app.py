@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from nerdistill.cli import steps, tag
+from nerdistill.cli import steps, study, tag
 from nerdistill.cli.info import info
 from nerdistill.cli.listing import plan, recipes, students
 from nerdistill.errors import NerdistillError
@@ -28,6 +28,7 @@ app.command("annotate")(steps.annotate)
 app.command("distill")(steps.distill)
 app.command()(steps.evaluate)
 app.command()(steps.package)
+app.command()(study.study)
 app.command()(tag.tag)
 app.command()(info)
 app.command()(plan)

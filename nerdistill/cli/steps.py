@@ -33,6 +33,18 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and check everythi
 
 
 @contextmanager
+def training() -> Iterator[None]:
+    """Settings that must stand before torch is loaded, and a plain message where it is not installed."""
+    # Threads that wait in a busy loop take the core from whoever else needs it: beside one other process, steps become ten times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError("training", "train", error.name or "torch") from error
+
+
+@contextmanager
 def _context(
     config: Path, data_root: Path | None, out: Path | None, overrides: list[str] | None, threads: int | None, cpu: bool, quiet: bool
 ) -> Iterator[Context]:
@@ -40,22 +52,18 @@ def _context(
 
     settings = load_config(config, overrides or (), data_root)
     folder = out or Path("runs") / settings.name
-    # Threads that wait in a busy loop take the core from whoever else needs it: beside one other process, steps become ten times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
-    try:
+    with training():
         import torch
 
         from nerdistill.steps.context import Context, locked
-    except ImportError as error:
-        raise MissingExtraError("training", "train", error.name or "torch") from error
+
     if threads:
         torch.set_num_threads(threads)
     with locked(folder):
-        yield Context(settings, folder, quiet, _called(data_root), cpu)
+        yield Context(settings, folder, quiet, called(data_root), cpu)
 
 
-def _called(data_root: Path | None) -> str:
+def called(data_root: Path | None) -> str:
     """How the program was called, for results that are published: where somebody keeps their data is left out."""
     return "nerdistill " + shlex.join("PATH" if data_root is not None and word == str(data_root) else word for word in sys.argv[1:])
 

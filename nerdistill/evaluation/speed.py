@@ -9,6 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from nerdistill.records import Sentence
 
 
+def mixed(sentences: Sequence[Sentence], least: int) -> list[Sentence]:
+    """Sentences of all languages in turn, repeated if they are fewer than `least`, so that a timing does not rest on one language."""
+    step = max(1, len(sentences) // 97)
+    turned = [sentence for start in range(step) for sentence in sentences[start::step]]
+    return turned * max(1, least // max(1, len(turned)))
+
+
 def words_per_second(
     systems: Mapping[str, Callable[[Sequence[Sentence]], object]], sentences: Sequence[Sentence], rounds: int = 3
 ) -> dict[str, float]:

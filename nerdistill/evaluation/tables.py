@@ -173,7 +173,9 @@ def costs(results: Results, sign: str = "×") -> tuple[list[str], list[list[str]
     return [heads[at] for at in kept], [[line[at] for at in kept] for line in lines]
 
 
-def _markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its first column to the left and the others to the right."""
+
     def line(cells: Sequence[str]) -> str:
         escaped = (" ".join(html.escape(cell, quote=False).replace("\\", "\\\\").replace("|", "\\|").split()) for cell in cells)
         return "| " + " | ".join(escaped) + " |"
@@ -191,10 +193,10 @@ def markdown_table(results: Results) -> str:
     heads, scores = _scores(results)
     share = any(kept is not None for *_, kept in scores)
     lines = [[label, *cells, *([percent(kept)] if share else [])] for label, cells, kept in scores]
-    tables = [_markdown(["F1 (%)", *heads, *(["kept (%)"] if share else [])], lines)] if scores else []
+    tables = [markdown(["F1 (%)", *heads, *(["kept (%)"] if share else [])], lines)] if scores else []
     cost_heads, cost_lines = costs(results)
     if cost_lines:
-        tables.append(_markdown(cost_heads, cost_lines))
+        tables.append(markdown(cost_heads, cost_lines))
     return "\n".join(tables)
 
 

@@ -35,20 +35,26 @@ class Context:
         quiet: Show no progress.
         command: How it was called, for the results.
         cpu: Stay off any accelerator.
+        data: What `prepare` gives for this configuration, if it was read already.
     """
 
-    def __init__(self, config: RunConfig, folder: Path, quiet: bool = False, command: str = "", cpu: bool = False) -> None:
+    def __init__(
+        self, config: RunConfig, folder: Path, quiet: bool = False, command: str = "", cpu: bool = False, data: RunData | None = None
+    ) -> None:
         self.config = config
         self.folder = folder
         self.command = command
         folder.mkdir(parents=True, exist_ok=True)
         self.log = RunLog(folder / "metrics.jsonl", quiet)
         self.accelerator = Accelerator(cpu=cpu)
+        self._read = data
         write_json(folder / "config.json", {"nerdistill": __version__, **config.model_dump(mode="json")})
 
     @cached_property
     def data(self) -> RunData:
         """All text that may be learnt from, read once."""
+        if self._read is not None:
+            return self._read
         self.log.say("reading data")
         data = prepare(self.config)
         counts = data.counts

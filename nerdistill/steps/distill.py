@@ -25,6 +25,7 @@ from nerdistill.labels import tags_of
 from nerdistill.losses.base import LOSSES, LossTerm, Widths
 from nerdistill.recipes.base import plan_recipe
 from nerdistill.records import Sentence
+from nerdistill.runtime.bundle import TOKENIZER
 from nerdistill.runtime.tagger import Tagger
 from nerdistill.steps.annotate import Signals, annotate_transfer
 from nerdistill.steps.context import Context, locked
@@ -132,9 +133,7 @@ def plan_of(config: RunConfig, recipe: str, options: Mapping[str, Any]) -> tuple
     return plan
 
 
-def _train(
-    context: Context, taught: Taught, signals: Signals | None, plan: tuple[Stage, ...], system: str, embeddings: str
-) -> Distilled:
+def _train(context: Context, taught: Taught, signals: Signals | None, plan: tuple[Stage, ...], system: str, embeddings: str) -> Distilled:
     identities = _identities(context, taught, signals, plan, embeddings)
     identity = identities[-1]
     bundle = context.step_folder(system, identity)
@@ -199,6 +198,23 @@ def _gate_text(context: Context) -> list[Sentence]:
 def _vocabulary(context: Context, taught: Taught) -> Vocabulary:
     pieces = load_pieces(taught.model)
     return prune(pieces.tokenizer, pieces.unk_id, pieces.pad_id, context.words, context.config.student.pieces)
+
+
+def vocabulary_facts(context: Context, tagger: Tagger) -> dict[str, float]:
+    """What the cut of the vocabulary does to dev text: pieces a word for the student and its teacher, and the share of unknown pieces."""
+    words = [word for sentence in context.data.dev for word in sentence.words]
+    teacher = load_pieces(teach(context).model).tokenizer
+    cut, full = (
+        [encoding.ids for encoding in tokenizer.encode_batch_fast(words, add_special_tokens=False)]
+        for tokenizer in (Tokenizer.from_str(tagger.bundle.files[TOKENIZER].decode()), teacher)
+    )
+    pieces = sum(map(len, cut))
+    return {
+        "pieces": tagger.info.student["pieces"],
+        "pieces_per_word": round(pieces / len(words), 4),
+        "teacher_pieces_per_word": round(sum(map(len, full)) / len(words), 4),
+        "unknown_share": round(sum(ids.count(1) for ids in cut) / max(1, pieces), 6),
+    }
 
 
 def _build(config: RunConfig, taught: Taught, vocabulary: Vocabulary, embeddings: str, n_tags: int) -> Student:

@@ -13,7 +13,7 @@ from nerdistill.corpus.splits import evenly
 from nerdistill.evaluation.machine import results_frame
 from nerdistill.evaluation.report import write_report
 from nerdistill.evaluation.scores import score
-from nerdistill.evaluation.speed import words_per_second
+from nerdistill.evaluation.speed import mixed, words_per_second
 from nerdistill.evaluation.tables import markdown_table
 from nerdistill.export.bundle_writer import write_card
 from nerdistill.files import write_atomic, write_json
@@ -43,7 +43,7 @@ def evaluate(context: Context) -> dict[str, Any]:
     systems |= {name: lambda part, tagger=tagger: tagger_tags(tagger, part) for name, tagger in taggers.items()}  # type: ignore[misc]
     tags = {name: tag(sentences) for name, tag in systems.items()}
     threads = torch.get_num_threads()
-    speeds = words_per_second(systems, _mixed(sentences))
+    speeds = words_per_second(systems, mixed(evenly(sentences, SPEED_SENTENCES), SPEED_SENTENCES))
     rows = [
         {
             "system": "teacher",
@@ -71,14 +71,6 @@ def evaluate(context: Context) -> dict[str, Any]:
     _write(context.folder, results, events, _examples(sentences, tags, config.evaluation.examples))
     _tell_bundle(student, next(row for row in results["rows"] if row["system"] == "student"))
     return results
-
-
-def _mixed(sentences: Sequence[Sentence]) -> list[Sentence]:
-    """Test sentences of all languages in turn, repeated if they are few, so that a timing does not rest on one language."""
-    chosen = evenly(sentences, SPEED_SENTENCES)
-    step = max(1, len(chosen) // 97)
-    mixed = [sentence for start in range(step) for sentence in chosen[start::step]]
-    return mixed * max(1, SPEED_SENTENCES // max(1, len(mixed)))
 
 
 def _student_row(context: Context, name: str, made: Distilled, tagger: Tagger) -> dict[str, Any]:
