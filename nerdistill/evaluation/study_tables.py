@@ -5,39 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nerdistill.evaluation.tables import MISSING, Results, compact, first, markdown, mean_f1, number, percent, quotient
+from nerdistill.evaluation.tables import MISSING, Results, compact, duration, first, markdown, mean_f1, number, percent, quotient
 
 Row = Mapping[str, Any]
-
-
-def study_table(results: Results) -> str:
-    """A study's results as Markdown: F1 in percent with its deviation over languages, what is kept of the teacher, size, speed, the paper.
-
-    Columns without any value are left out; ``kept`` is the share of the mean F1 of the row ``teacher``, for the paper's figures that of
-    its own teacher.
-    """
-    rows: list[Row] = list(results["rows"])
-    teacher = first(results, "teacher") or {}
-    columns: list[tuple[str, Callable[[Row], str]]] = [
-        ("F1", lambda row: percent(mean_f1(row))),
-        ("sd", lambda row: percent(row.get("f1_std"))),
-        ("kept", lambda row: MISSING if row is teacher else percent(quotient(mean_f1(row), mean_f1(teacher)))),
-        ("without labels", lambda row: percent(row.get("f1_mean_without_labels"))),
-        ("on dev", lambda row: percent(row.get("f1_dev"))),
-        ("parameters", lambda row: compact(row.get("parameters"))),
-        ("pieces", lambda row: compact(row.get("pieces"))),
-        ("pieces a word", lambda row: _decimal(row.get("pieces_per_word"))),
-        ("words/s", lambda row: compact(row.get("words_per_second"))),
-        ("paper F1", lambda row: percent(_paper(row, "f1_mean"))),
-        ("paper sd", lambda row: percent(_paper(row, "f1_std"))),
-        ("paper kept", lambda row: MISSING if row is teacher else percent(quotient(_paper(row, "f1_mean"), _paper(teacher, "f1_mean")))),
-        ("paper parameters", lambda row: compact(_paper(row, "parameters"))),
-    ]
-    wanted = results.get("columns") or None
-    cells = {head: [cell(row) for row in rows] for head, cell in columns if wanted is None or head in wanted}
-    kept = [head for head, values in cells.items() if any(value != MISSING for value in values)]
-    lines = [[str(row["system"]), *(cells[head][at] for head in kept)] for at, row in enumerate(rows)]
-    return markdown(["", *kept], lines)
 
 
 def _paper(row: Row, key: str) -> object:
@@ -47,3 +17,33 @@ def _paper(row: Row, key: str) -> object:
 def _decimal(value: object) -> str:
     found = number(value)
     return MISSING if found is None else f"{found:.2f}"
+
+
+COLUMNS: dict[str, Callable[[Row, Row], str]] = {
+    "F1": lambda row, teacher: percent(mean_f1(row)),
+    "sd": lambda row, teacher: percent(row.get("f1_std")),
+    "kept": lambda row, teacher: MISSING if row is teacher else percent(quotient(mean_f1(row), mean_f1(teacher))),
+    "without labels": lambda row, teacher: percent(row.get("f1_mean_without_labels")),
+    "on dev": lambda row, teacher: percent(row.get("f1_dev")),
+    "parameters": lambda row, teacher: compact(row.get("parameters")),
+    "pieces": lambda row, teacher: compact(row.get("pieces")),
+    "pieces a word": lambda row, teacher: _decimal(row.get("pieces_per_word")),
+    "unknown": lambda row, teacher: percent(row.get("unknown_share")),
+    "sentences": lambda row, teacher: compact(row.get("transfer_sentences")),
+    "time": lambda row, teacher: duration(row.get("seconds")),
+    "words/s": lambda row, teacher: compact(row.get("words_per_second")),
+    "paper F1": lambda row, teacher: percent(_paper(row, "f1_mean")),
+    "paper sd": lambda row, teacher: percent(_paper(row, "f1_std")),
+    "paper kept": lambda row, teacher: MISSING if row is teacher else percent(quotient(_paper(row, "f1_mean"), _paper(teacher, "f1_mean"))),
+    "paper parameters": lambda row, teacher: compact(_paper(row, "parameters")),
+}
+"""What a table can show of a row, beside the row ``teacher``; ``kept`` is the share of that row's mean F1."""
+
+
+def study_table(results: Results) -> str:
+    """A study's results as Markdown; columns without any value are left out."""
+    rows: list[Row] = list(results["rows"])
+    teacher = first(results, "teacher") or {}
+    cells = {head: [COLUMNS[head](row, teacher) for row in rows] for head in results.get("columns") or COLUMNS}
+    kept = [head for head, values in cells.items() if any(value != MISSING for value in values)]
+    return markdown(["", *kept], [[str(row["system"]), *(cells[head][at] for head in kept)] for at, row in enumerate(rows)])

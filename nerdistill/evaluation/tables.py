@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 
 MISSING = "–"
 _READABLE = {"teacher": "teacher", "student": "student", "no_teacher": "no teacher"}
-_SUMMARY = (("mean", "f1_mean"), ("standard deviation", "f1_std"), ("pooled", "f1_pooled"))
+_SUMMARY = (("mean", "f1_mean"), ("standard deviation", "f1_std"), ("pooled", "f1_pooled"), ("without labels", "f1_mean_without_labels"))
 
 
 def number(value: object) -> float | None:

@@ -1,4 +1,4 @@
-"""No teacher: the student learns from gold tags alone (D0-S in XtremeDistil's table 3). The baseline that a distilled student must beat."""
+"""No teacher: the student learns from gold tags alone (D0-S of XtremeDistil). The baseline that a distilled student must beat."""
 
 from __future__ import annotations
 

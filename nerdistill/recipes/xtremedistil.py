@@ -1,7 +1,7 @@
 """XtremeDistil (Mukherjee and Awadallah, ACL 2020, arXiv 2004.05686): what the student learns, in which order, opened how.
 
 Three losses: the student's last state learns one inner layer of the teacher on transfer text (representation; section 3.3, L_RL), its
-output the teacher's logits there (logits; L_LL), and gold tags on labelled sentences (labels; L_CE). The strategies of table 3:
+output the teacher's logits there (logits; L_LL), and gold tags on labelled sentences (labels; L_CE). The strategies that it compares:
 
 ========  ==================================================================================================
 D0        labels; one student for each language
@@ -56,14 +56,14 @@ class XtremeDistilOptions(Options):
 
     Attributes:
         strategy: As the paper numbers them; see the module's docstring.
-        representation: Steps of the representation stage (D3, D4); None leaves it out.
+        representation: Steps of the representation stage (D3, D4); false leaves it out.
         representation_loss: ``hidden_mse`` or ``hidden_kl``.
         layer: Teacher layer that is learnt; None takes the first that is stored.
         logits: Steps with everything open of the logits stage (D4), or of the joint one (D1 to D3).
         logits_opening: Steps of its earlier parts.
         logit_loss: ``logit_mse`` as in the paper, or ``soft_tags``.
         temperature: Of ``soft_tags``.
-        labels: Steps with everything open of the label stage (D0, D4); None leaves it out.
+        labels: Steps with everything open of the label stage (D0, D4); false leaves it out.
         labels_opening: Steps of its earlier parts.
         label_weight: Of the labels where losses are joint; the paper's alpha.
         logit_weight: Of the logits there; its gamma.
@@ -72,14 +72,14 @@ class XtremeDistilOptions(Options):
     """
 
     strategy: Strategy = "D4.2"
-    representation: Optimisation | None = _FIRST
+    representation: Optimisation | Literal[False] = _FIRST
     representation_loss: Literal["hidden_mse", "hidden_kl"] = "hidden_mse"
     layer: int | None = None
     logits: Optimisation = _LAST
     logits_opening: Optimisation = _OPENING
     logit_loss: Literal["logit_mse", "soft_tags"] = "logit_mse"
     temperature: float = Field(default=1.0, gt=0)
-    labels: Optimisation | None = _LABEL_LAST
+    labels: Optimisation | Literal[False] = _LABEL_LAST
     labels_opening: Optimisation = _LABEL_OPENING
     label_weight: float = Field(default=1.0, gt=0)
     logit_weight: float = Field(default=1.0, gt=0)
@@ -94,7 +94,7 @@ def plan(options: XtremeDistilOptions, groups: tuple[str, ...]) -> tuple[Stage, 
         ConfigError: A strategy is asked for without a stage that it is made of.
     """
     family, gradual = options.strategy[:2], options.strategy.endswith(".2")
-    if family == "D0" and options.labels is None:
+    if family == "D0" and not options.labels:
         raise ConfigError(f"strategy {options.strategy} is the labels alone, and recipe.options.labels is left out")
     first = _representation(options, groups) if family in ("D3", "D4") else ()
     if family == "D0":
@@ -123,7 +123,7 @@ def _hidden(options: XtremeDistilOptions, weight: float = 1.0) -> Term:
 
 def _representation(options: XtremeDistilOptions, groups: tuple[str, ...]) -> tuple[Stage, ...]:
     """Everything but the head, which no state passes through."""
-    if options.representation is None:
+    if not options.representation:
         return ()
     below = groups[1:]
     stage = Stage(
@@ -138,11 +138,11 @@ def _opened(
     text: Literal["labelled", "transfer", "both"],
     terms: tuple[Term, ...],
     groups: tuple[str, ...],
-    last: Optimisation | None,
+    last: Optimisation | Literal[False],
     opening: Optimisation | None,
 ) -> tuple[Stage, ...]:
     """A stage with everything open, after its gradual openings if there are steps for them; nothing if there are none for itself."""
-    if last is None:
+    if not last:
         return ()
     stage = Stage(name=name, text=text, terms=terms, trainable=groups, optimisation=last)
     return (stage,) if opening is None else unfreeze(stage, groups, opening)

@@ -40,11 +40,12 @@ def annotate_transfer(context: Context, taught: Taught | None = None) -> Signals
     label_map = config.teacher.label_map if not config.teacher.fine_tune else None
     identity = context.identity("annotate", taught.identity, context.transfer_digest, settings, precision, label_map, config.data.types)
     folder = context.step_folder("signals", identity)
-    if not store_ready(folder, identity):
-        context.log.say("signals: the teacher reads the transfer text")
-        annotator = open_teacher(context, taught, config.signals.layers, config.signals.width)
-        depth = annotator.model.n_layers
-        if max(config.signals.layers) > depth:
-            raise ConfigError(f"signals.layers = {list(config.signals.layers)}: the teacher has layers 0 (embeddings) to {depth}")
-        annotate(annotator, text, folder, identity, context.log.named("signals", identity))
+    with context.making(folder):
+        if not store_ready(folder, identity):
+            context.log.say("signals: the teacher reads the transfer text")
+            annotator = open_teacher(context, taught, config.signals.layers, config.signals.width)
+            depth = annotator.model.n_layers
+            if max(config.signals.layers) > depth:
+                raise ConfigError(f"signals.layers = {list(config.signals.layers)}: the teacher has layers 0 (embeddings) to {depth}")
+            annotate(annotator, text, folder, identity, context.log.named("signals", identity))
     return Signals(folder, identity)

@@ -7,7 +7,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,10 @@ class Context:
     def step_folder(self, step: str, identity: str) -> Path:
         """Where a step's result of that fingerprint is."""
         return self.folder / f"{step}-{identity[:8]}"
+
+    def making(self, folder: Path) -> AbstractContextManager[None]:
+        """Keep other processes of the same run folder from making the same thing; they wait, and then find it made."""
+        return locked(self.folder / "locks" / folder.name, wait=True)
 
     def identity(self, step: str, *inputs: Any) -> str:
         """Fingerprint of a step's result."""

@@ -28,7 +28,7 @@ from nerdistill.records import Sentence
 from nerdistill.runtime.bundle import TOKENIZER
 from nerdistill.runtime.tagger import Tagger
 from nerdistill.steps.annotate import Signals, annotate_transfer
-from nerdistill.steps.context import Context, locked
+from nerdistill.steps.context import Context
 from nerdistill.steps.teach import Taught, teach
 from nerdistill.students.base import STUDENTS, Shape, Student, build_student, student_options
 from nerdistill.students.parts.reduction import reduce_table
@@ -257,14 +257,14 @@ def _learn(context: Context, student: Student, texts: Texts, widths: Widths, sta
     """Take the student through a stage, or take its weights from there if it was done before; return the seconds that it took."""
     target = context.folder / "stages" / f"{stage.name}-{identity[:8]}"
     checkpoint = target.with_name(f"{target.name}-checkpoint")
-    with locked(checkpoint, wait=True):
+    with context.making(target):
         if finished(target, identity=identity):
             load_model(student, str(target / "model.safetensors"))
         else:
-            result = run_stage(_stage_run(context, student, texts, widths, stage, checkpoint / "last", identity, log))
+            result = run_stage(_stage_run(context, student, texts, widths, stage, checkpoint, identity, log))
             with folder_beside(target, {"identity": identity, "seconds": result.seconds}) as made:
                 save_model(student, str(made / "model.safetensors"))
-    shutil.rmtree(checkpoint, ignore_errors=True)
+            shutil.rmtree(checkpoint, ignore_errors=True)
     seconds: float = read_json(target / DONE)["seconds"]
     return seconds
 

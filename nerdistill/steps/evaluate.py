@@ -57,7 +57,9 @@ def evaluate(context: Context) -> dict[str, Any]:
     rows += [_student_row(context, name, made, taggers[name]) for name, made in (("student", student), ("no_teacher", baseline)) if made]
     for row in rows:
         name = str(row["system"])
-        row |= {"words_per_second": round(speeds[name]), "seed": config.seed, **score(sentences, tags[name]).as_row()}
+        scores = score(sentences, tags[name])
+        row |= {"words_per_second": round(speeds[name]), "seed": config.seed, **scores.as_row()}
+        row |= without_labels(context, scores.f1_by_language)
     data = {
         "languages": list(config.data.languages),
         "types": list(config.data.types),
@@ -71,6 +73,13 @@ def evaluate(context: Context) -> dict[str, Any]:
     _write(context.folder, results, events, _examples(sentences, tags, config.evaluation.examples))
     _tell_bundle(student, next(row for row in results["rows"] if row["system"] == "student"))
     return results
+
+
+def without_labels(context: Context, by_language: Mapping[str, float]) -> dict[str, float]:
+    """The mean over the languages that have no labelled sentence, under its key; nothing if all have some."""
+    labelled = {sentence.language for sentence in context.data.train}
+    scores = [score for language, score in by_language.items() if language not in labelled]
+    return {"f1_mean_without_labels": round(sum(scores) / len(scores), 5)} if scores else {}
 
 
 def _student_row(context: Context, name: str, made: Distilled, tagger: Tagger) -> dict[str, Any]:

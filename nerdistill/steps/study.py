@@ -27,6 +27,7 @@ from nerdistill.fingerprint import fingerprint
 from nerdistill.runtime.tagger import Tagger
 from nerdistill.steps.context import Context, locked
 from nerdistill.steps.distill import distill, tagger_tags, vocabulary_facts
+from nerdistill.steps.evaluate import without_labels
 from nerdistill.steps.prepare import RunData, prepare, read_test
 from nerdistill.steps.teach import open_teacher, teach
 from nerdistill.students.base import count_parameters
@@ -169,7 +170,7 @@ def _make_row(settings: dict[str, Any], folder: Path, name: str, separate: bool,
     config = RunConfig.model_validate(settings)
     identity = fingerprint(ROW_VERSION, config.model_dump(mode="json"), separate)
     target = folder / "rows" / identity[:12]
-    with locked(target.with_name(f"{target.name}-lock"), wait=True):
+    with locked(folder / "locks" / target.name, wait=True):
         if not finished(target, identity=identity):
             row = _separate(config, folder, cpu) if separate else _together(config, folder, cpu)
             with folder_beside(target, {"identity": identity}) as made:
@@ -203,12 +204,10 @@ def _together(config: RunConfig, folder: Path, cpu: bool) -> dict[str, Any]:
         "bundle": str(made.bundle),
         **score(test, tagger_tags(tagger, test)).as_row(),
         "f1_dev": round(score(dev, tagger_tags(tagger, dev)).f1_mean, 5),
+        "transfer_sentences": context.data.counts["transfer_sentences"],
         **vocabulary_facts(context, tagger),
     }
-    unseen = sorted(set(config.data.languages) - {sentence.language for sentence in context.data.train})
-    if unseen:
-        row["f1_mean_without_labels"] = _mean(row["f1_by_language"], unseen)
-    return row
+    return row | without_labels(context, row["f1_by_language"])
 
 
 def _separate(config: RunConfig, folder: Path, cpu: bool) -> dict[str, Any]:
@@ -244,10 +243,6 @@ def _teacher_row(context: Context) -> dict[str, Any]:
         with folder_beside(target, {"identity": identity}) as made:
             write_json(made / "row.json", row)
     return {"system": "teacher", **read_json(target / "row.json")}
-
-
-def _mean(by_language: Mapping[str, float], languages: Sequence[str]) -> float:
-    return round(sum(by_language[language] for language in languages) / len(languages), 5)
 
 
 def _bundles(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Path]]:

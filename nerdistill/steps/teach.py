@@ -44,9 +44,10 @@ def teach(context: Context) -> Taught:
     settings = config.model_dump(exclude={"label_map"})
     identity = context.identity("teach", settings, _weights_digest(source), context.labelled_digest, context.config.data.alpha)
     folder = context.step_folder("teacher", identity)
-    if not finished(folder, identity=identity):
-        context.log.say(f"teacher: fine-tuning {config.model}")
-        _fine_tune(context, source, folder, identity)
+    with context.making(folder):
+        if not finished(folder, identity=identity):
+            context.log.say(f"teacher: fine-tuning {config.model}")
+            _fine_tune(context, source, folder, identity)
     return Taught(str(folder), identity)
 
 

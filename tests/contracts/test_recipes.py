@@ -244,7 +244,7 @@ STRATEGIES: dict[str, list[tuple[str, list[str]]]] = {
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_xtremedistil_strategies_are_the_papers(strategy: str) -> None:
-    """Table 3 of the paper compares these; one that is not what it is called makes the study a fiction."""
+    """The paper compares these; one that is not what it is called makes the study a fiction."""
     stages = plan_recipe("xtremedistil", {"strategy": strategy}, HEAD_FIRST)
     assert [(stage.text, [term.loss for term in stage.terms]) for stage in stages] == STRATEGIES[strategy]
     after = [stage.trainable for stage in stages if stage.terms[0].loss != "hidden_mse"]
@@ -275,13 +275,13 @@ def test_xtremedistil_hands_weights_and_layer_on() -> None:
 
 def test_xtremedistil_can_leave_parts_out() -> None:
     """The ablations (without representation; logits alone) must be what they are called."""
-    stages = plan_recipe("xtremedistil", {"representation": None, "labels": None, "strategy": "D4.1"}, HEAD_FIRST)
+    stages = plan_recipe("xtremedistil", {"representation": False, "labels": False, "strategy": "D4.1"}, HEAD_FIRST)
     assert [stage.name for stage in stages] == ["logits"]
     stages = plan_recipe("xtremedistil", {"unfreeze_representation": True}, HEAD_FIRST)
     assert [stage.trainable for stage in stages[:3]] == [HEAD_FIRST[1:2], HEAD_FIRST[1:3], HEAD_FIRST[1:4]]
     assert {stage.select for stage in stages[:3]} == {"held_out_loss"}
     with pytest.raises(ConfigError, match="labels"):
-        plan_recipe("xtremedistil", {"strategy": "D0-S", "labels": None}, HEAD_FIRST)
+        plan_recipe("xtremedistil", {"strategy": "D0-S", "labels": False}, HEAD_FIRST)
 
 
 def test_xtremedistil_hands_its_temperature_on() -> None:

@@ -92,7 +92,7 @@ def test_hidden_mse_through_its_projection() -> None:
 def test_hidden_kl_over_features() -> None:
     """State (0, ln 3) through W = 1, b = 0: features (1/4, 3/4). Teacher layer 9, the second stored, (0, 0): (1/2, 1/2).
 
-    KL = 1/2 ln 2 + 1/2 ln 2/3 = 1/2 ln 4/3, as for tags; layer 6 beside it would give ln-odds of (5, 5), the same features, so it is (5, 0).
+    KL = 1/2 ln 2 + 1/2 ln 2/3 = 1/2 ln 4/3, as for tags; layer 6 beside it would give ln-odds of (5, 5), the same features, so (5, 0).
     """
     kind = LOSSES.get("hidden_kl")
     term = kind.build(kind.options.model_validate({"layer": 9}), Widths((2,), 2, (6, 9)))
