@@ -139,6 +139,7 @@ class EncodedCorpus:
         item_sentence: ``[I]``, the sentence of each item.
         offsets: ``[S + 1]``, where each sentence begins.
         languages: Language of each sentence.
+        reader: Gives further tensors for some word ranges ``[B, 2]``, such as what a teacher says that reads along; None for none.
         n_labelled: In joined text, how many sentences at the front have tags and no targets; None where all are alike.
     """
 
@@ -163,6 +164,27 @@ class EncodedCorpus:
         self.unannotated = _open_tags(sentences, scheme) if tagged and scheme is not None else None
         self.items, self.kept, self.item_sentence, self.costs = self._cut(overlap)
         self.n_labelled: int | None = None
+        self.reader: Callable[[npt.NDArray[np.int64]], dict[str, Tensor]] | None = None
+
+    def read_by(self, other: Encoder, sentences: Sequence[Sentence]) -> tuple[EncodedCorpus, npt.NDArray[np.int64]]:
+        """The same text in items that a second model can read too, and the rows of its words in that model's table.
+
+        Args:
+            other: How the second model reads.
+            sentences: The text.
+        """
+        rows = other.table.rows([word for sentence in sentences for word in sentence.words])
+        mine, theirs = self.encoder.costs(self.rows), other.costs(rows)
+        both = copy.copy(self)
+        # An item fits where its cost is within either limit: brought to a common measure, the larger of the two for each word.
+        costs = np.maximum(mine * other.limit, theirs * self.encoder.limit)
+        parts = list(cut(costs, self.offsets, self.encoder.limit * other.limit, 0))
+        ranges = np.array([window for _, window, _ in parts], dtype=np.int64).reshape(-1, 4)
+        both.items, both.kept = ranges[:, :2], ranges[:, 2:]
+        both.item_sentence = np.array([owner for owner, _, _ in parts], dtype=np.int64)
+        total = np.concatenate([[0], np.cumsum(theirs)])
+        both.costs = total[both.items[:, 1]] - total[both.items[:, 0]] + 2
+        return both, rows
 
     def _cut(self, overlap: int) -> tuple[npt.NDArray[np.int64], ...]:
         parts = list(cut(self.encoder.costs(self.rows), self.offsets, self.encoder.limit, overlap))
@@ -267,6 +289,8 @@ class EncodedCorpus:
             tensors["teacher_logits"] = padded(self.targets.logits)
             if self.targets.hidden is not None:
                 tensors["teacher_hidden"] = padded(self.targets.hidden)
+        if self.reader is not None:
+            tensors |= self.reader(ranges)
         return tensors
 
     def predict(self, run: Callable[[dict[str, Tensor]], tuple[Tensor, ...]], budget: int) -> list[npt.NDArray[np.float32]]:

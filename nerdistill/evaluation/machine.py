@@ -13,11 +13,16 @@ from typing import Any
 _TOLD_ISA = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "neon")
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine(threads: int, gpu: str | None = None) -> dict[str, Any]:
     """CPU, cores, threads used, accelerator and the instruction sets that decide speed."""
     return {
         "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "threads": threads,
         "gpu": gpu,
         "isa": [name for name in _TOLD_ISA if name in _flags()],

@@ -24,7 +24,8 @@ class LossTerm(nn.Module, ABC):
     """A term of a stage's loss. It may own weights (a projection); they are trained with the stage and never exported.
 
     Attributes:
-        needs: Keys of the batch that it reads beside ``word_mask``: ``tags``, ``teacher_logits``, ``teacher_hidden``.
+        needs: Keys of the batch that it reads beside ``word_mask``: ``tags``, ``teacher_logits``, ``teacher_hidden``,
+            ``teacher_attention``.
         zero_at_equality: Whether the value is 0 where the student equals its target.
     """
 
@@ -58,11 +59,15 @@ class Widths:
         student: Widths of the student's states, as in its output.
         teacher: Width of the teacher's states; 0 where there are none.
         layers: The teacher layers that ``teacher_hidden`` holds, in its order.
+        student_heads: Attention heads of a student layer; 0 for a student without attention.
+        teacher_heads: Attention heads of a teacher layer; 0 where its attention is not heard.
     """
 
     student: tuple[int, ...]
     teacher: int
     layers: tuple[int, ...] = ()
+    student_heads: int = 0
+    teacher_heads: int = 0
 
 
 @dataclass(frozen=True)

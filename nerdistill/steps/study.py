@@ -6,7 +6,6 @@ process; a row that is done is not run again, so a study can be interrupted and 
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from nerdistill.config import RunConfig, load_config, merged
 from nerdistill.corpus.splits import evenly
 from nerdistill.errors import ConfigError
-from nerdistill.evaluation.machine import results_frame
+from nerdistill.evaluation.machine import cores, results_frame
 from nerdistill.evaluation.scores import score
 from nerdistill.evaluation.speed import mixed, words_per_second
 from nerdistill.files import DONE, finished, folder_beside, read_json, write_json
@@ -138,7 +137,7 @@ def run_study(
         cpu: Stay off any accelerator.
     """
     context = Context(base, folder, command=command, cpu=cpu)
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, cores() // workers)
     rows = [{**_teacher_row(context), "paper": study.teacher_paper}] if study.teacher else []
     done: dict[str, dict[str, Any]] = {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(threads,)) as pool:

@@ -34,10 +34,12 @@ class ModelOutput:
     Attributes:
         logits: ``[B, W, K]``.
         hidden: States of each word, input side first, each ``[B, W, H]``; a student's last one is what its head reads.
+        attention: Raw scores ``Q K^T / sqrt(d_k)`` of each layer between the first pieces of words, ``[B, A, W, W]``; only where asked for.
     """
 
     logits: Tensor
     hidden: tuple[Tensor, ...]
+    attention: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)

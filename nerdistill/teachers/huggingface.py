@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ from nerdistill.errors import ConfigError, DataError
 from nerdistill.students.base import ModelOutput
 from nerdistill.teachers.bundled import PREFIX, resolve_bundled
 from nerdistill.text.encoder import WordTable
+
+_QUERY_KEY = (("query", "key"), ("q_lin", "k_lin"), ("q_proj", "k_proj"))
+"""What networks call the two linear layers; BERT and its family, DistilBERT, and most others."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,26 @@ class TeacherModel(nn.Module):
         """Transformer layers."""
         return int(self.network.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
 
-    def forward(self, batch: Mapping[str, Tensor]) -> ModelOutput:
-        """Tag a batch of `collate_pieces` arrays; ``hidden`` has every layer, embeddings first, at first pieces."""
+    @property
+    def heads(self) -> int:
+        """Attention heads of a layer."""
+        return int(self.network.config.num_attention_heads)  # type: ignore[union-attr, arg-type]
+
+    def forward(self, batch: Mapping[str, Tensor], with_attention: bool = False) -> ModelOutput:
+        """Tag a batch of `collate_pieces` arrays; ``hidden`` has every layer, embeddings first, at first pieces.
+
+        Args:
+            batch: The arrays.
+            with_attention: Also give the attention scores.
+
+        Raises:
+            ConfigError: Scores are asked for and the network's attention has no query and key of its own.
+        """
         device = batch["input_ids"].device.type
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with (
+            _listen(self.network, with_attention) as heard,
+            torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"),
+        ):
             output = self.network(
                 input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], output_hidden_states=not self.training
             )
@@ -84,7 +105,42 @@ class TeacherModel(nn.Module):
             return states.gather(1, first.expand(-1, -1, states.shape[-1]))
 
         hidden = () if self.training else tuple(at_words(states) for states in output.hidden_states)
-        return ModelOutput(at_words(output.logits).float(), hidden)
+        scores = tuple(_scores(at_words(query), at_words(key), self.heads) for query, key in heard.values())
+        return ModelOutput(at_words(output.logits).float(), hidden, scores)
+
+
+@contextmanager
+def _listen(network: nn.Module, wanted: bool) -> Iterator[dict[nn.Module, list[Tensor]]]:
+    """Hear query and key of each attention layer, in order, ``[B, S, d]`` each: the library gives only what the softmax makes of them."""
+    heard: dict[nn.Module, list[Tensor]] = {}
+    if not wanted:
+        yield heard
+        return
+    handles = []
+    for module in network.modules():
+        for names in _QUERY_KEY:
+            parts = [getattr(module, name, None) for name in names]
+            if all(isinstance(part, nn.Linear) for part in parts):
+                heard[module] = [torch.empty(0)] * 2
+                handles += [
+                    part.register_forward_hook(lambda _, __, made, owner=module, at=at: heard[owner].__setitem__(at, made))
+                    for at, part in enumerate(parts)
+                    if part is not None
+                ]
+    if not heard:
+        raise ConfigError("this teacher's attention has no layers called query and key; losses over attention cannot read it")
+    try:
+        yield heard
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _scores(query: Tensor, key: Tensor, heads: int) -> Tensor:
+    """``[B, A, W, W]`` from ``[B, W, d]`` each."""
+    queries, keys = (part.float().view(*part.shape[:2], heads, -1).transpose(1, 2) for part in (query, key))
+    scores: Tensor = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
+    return scores
 
 
 def best_precision(wanted: str, device: torch.device) -> str:
