@@ -9,7 +9,6 @@ from pathlib import Path
 from nerdistill.config import RunConfig, SourceFormat
 from nerdistill.corpus.augment import names_in, read_names, swap_entities
 from nerdistill.corpus.labelmap import LabelMap
-from nerdistill.corpus.language_id import Dropped, FastText, Screen, accepted_codes
 from nerdistill.corpus.readers import ReadOptions, read
 from nerdistill.corpus.splits import digests, distinct, evenly, split_by_content, without
 from nerdistill.errors import ConfigError, DataError
@@ -29,7 +28,6 @@ class RunData:
         dev: Held-out labelled sentences, which choose between weights.
         transfer: Unlabelled sentences.
         counts: What was read, made and dropped, for the report.
-        dropped: Unlabelled sentences that language identification left out.
     """
 
     scheme: LabelScheme
@@ -37,7 +35,6 @@ class RunData:
     dev: tuple[Sentence, ...]
     transfer: tuple[Sentence, ...]
     counts: dict[str, int] = field(default_factory=dict)
-    dropped: tuple[Dropped, ...] = ()
 
 
 def prepare(config: RunConfig) -> RunData:
@@ -52,8 +49,7 @@ def prepare(config: RunConfig) -> RunData:
     test = digests(read_test(config, labelled=False))
     held_out = test | digests(dev)
     kept = without(train, held_out)
-    screen = _screen(config)
-    transfer = [*_transfer(config, screen), *_swapped(config, kept)]
+    transfer = [*_transfer(config), *_swapped(config, kept)]
     clean = without(distinct(transfer), held_out)
     if not kept or not dev:
         raise DataError(f"{len(kept)} training and {len(dev)} dev sentences are left; both are needed")
@@ -65,10 +61,8 @@ def prepare(config: RunConfig) -> RunData:
         "transfer_sentences": len(clean),
         "transfer_words": sum(len(sentence.words) for sentence in clean),
         "transfer_dropped_as_repeated_or_held_out": len(transfer) - len(clean),
-        "transfer_dropped_by_language_id": len(screen.dropped),
-        "transfer_too_short_for_language_id": screen.unjudged,
     }
-    return RunData(scheme, tuple(kept), tuple(dev), tuple(clean), counts, tuple(screen.dropped))
+    return RunData(scheme, tuple(kept), tuple(dev), tuple(clean), counts)
 
 
 def read_test(config: RunConfig, labelled: bool = True) -> list[Sentence]:

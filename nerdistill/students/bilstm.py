@@ -22,6 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from nerdistill.students.base import STUDENTS, ModelOutput, Options, ParamGroup, Shape, Student, StudentKind
+from nerdistill.students.parts.dropout import Dropout
 from nerdistill.students.parts.onnx_graph import Graph
 from nerdistill.students.parts.pooling import PAD, PieceEmbedding, Pooling
 from nerdistill.students.parts.recurrent import BidirectionalLSTM
@@ -65,7 +66,7 @@ class BiLSTM(Student):
         self.lstm = BidirectionalLSTM(self.embeddings.word_width, options.hidden_width)
         self.projection = nn.Linear(2 * options.hidden_width, options.projection_width)
         self.head = nn.Linear(options.projection_width, shape.n_tags)
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         self.activation = nn.GELU(approximate="tanh")
         self.state_widths = (self.embeddings.word_width, 2 * options.hidden_width, options.projection_width)
 
