@@ -60,12 +60,30 @@ class TransferSource(SourceFormat):
     """Unlabelled text; tags in its files are not read.
 
     Attributes:
-        path: Path with ``{lang}``.
+        path: Path with ``{lang}``; without it where `language_id` is ``route``.
         limit: Sentences taken of each language, evenly over the file; 0 takes all.
+        language_id: ``filter`` drops sentences that are not in the language of their file; ``route`` reads a file of many languages and
+            finds each sentence's own; ``off`` believes the path.
     """
 
     path: str
     limit: int = Field(default=0, ge=0)
+    language_id: Literal["off", "filter", "route"] = "off"
+
+
+class LanguageIdConfig(_Section):
+    """How the language of transfer text is told, for sources that ask for it; see `nerdistill.corpus.language_id`.
+
+    Attributes:
+        model: Path of a fastText model (``.ftz`` or ``.bin``); empty takes lid.176.ftz out of a Python package.
+        min_probability: A sentence is in a language if the probabilities of the language's codes add up to at least this.
+        also: Language to further codes of the model that count as it, beside `nerdistill.corpus.language_id.ALIASES`. A code that
+            is one of the run's languages never counts as another.
+    """
+
+    model: str = ""
+    min_probability: float = Field(default=0.5, gt=0, le=1)
+    also: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
 class SwapConfig(_Section):
@@ -89,6 +107,7 @@ class DataConfig(_Section):
         types: Entity types to learn.
         labelled: Labelled sources.
         transfer: Unlabelled sources.
+        language_id: How the language of transfer text is told.
         swap: Entity swapping.
         alpha: Languages are sampled by size^alpha; 1 takes the text as it is.
     """
@@ -98,6 +117,7 @@ class DataConfig(_Section):
     types: tuple[str, ...] = Field(min_length=1)
     labelled: tuple[LabelledSource, ...] = Field(min_length=1)
     transfer: tuple[TransferSource, ...] = ()
+    language_id: LanguageIdConfig = LanguageIdConfig()
     swap: SwapConfig = SwapConfig()
     alpha: float = Field(default=1.0, ge=0, le=1)
 
@@ -106,8 +126,12 @@ class DataConfig(_Section):
         for name, values in (("languages", self.languages), ("types", self.types)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} repeats an entry: {list(values)}")
+        routed = [source.path for source in self.transfer if source.language_id == "route"]
+        if bad := [path for path in routed if "{lang}" in path]:
+            raise ValueError(f'a routed path names one file of all languages, without {{lang}}, found {bad}; or set language_id = "filter"')
         if len(self.languages) > 1:
-            paths = [path for source in self.labelled for path in (source.train, source.dev)] + [source.path for source in self.transfer]
+            paths = [path for source in self.labelled for path in (source.train, source.dev)]
+            paths += [source.path for source in self.transfer if source.language_id != "route"]
             bad = [path for path in paths if path and "{lang}" not in path]
             if bad:
                 raise ValueError(f"with several languages every path needs {{lang}} in it, found {bad}")
@@ -172,14 +196,18 @@ class StudentConfig(_Section):
     Attributes:
         kind: A registered student.
         pieces: Size of its vocabulary, at most.
-        embeddings: First values of its table: ``svd`` of the teacher's, or ``random``.
+        embeddings: First values of its table: ``svd`` of the teacher's, the teacher's own rows at ``full`` width, ``fasttext``, or
+            ``random``.
+        embeddings_from: For ``svd`` and ``full``, another model whose table is taken, such as the teacher's before fine-tuning; for
+            ``fasttext``, a ``.bin`` or ``.vec`` file of vectors. Empty: the teacher; vectors trained on the transfer text.
         precision: Of its training; ``auto`` takes bfloat16 where there is hardware for it.
         options: Of the kind.
     """
 
     kind: str = "bilstm"
     pieces: int = Field(default=30_000, ge=64)
-    embeddings: Literal["svd", "random"] = "svd"
+    embeddings: Literal["svd", "full", "fasttext", "random"] = "svd"
+    embeddings_from: str = ""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     options: dict[str, Any] = Field(default_factory=dict)
 

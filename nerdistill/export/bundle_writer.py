@@ -22,6 +22,11 @@ from nerdistill.text.splitter import NAME
 WINDOW, OVERLAP, MAX_PIECES = 256, 32, 16
 
 
+def window_of(student: Student) -> int:
+    """Words, or pieces without begin and end, that a student is given at once, in training as in serving."""
+    return WINDOW if student.limit is None else min(WINDOW, student.limit)
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What a bundle says of itself beyond its network.
@@ -66,17 +71,22 @@ def write_bundle(
             why. Without it there is only float32.
         tolerance: The gate, as a fraction of 1.
         done: Content of the completeness marker.
+
+    Raises:
+        ValueError: A student over pieces comes with a vocabulary that has no begin and end piece.
     """
+    if student.inputs == "pieces" and vocabulary.ends is None:
+        raise ValueError("a student over pieces needs begin and end pieces, and its vocabulary has none; give `prune` the teacher's")
     with folder_beside(path, dict(done or {})) as folder:
         vocabulary.tokenizer.save(str(folder / TOKENIZER))
         save_model(student, str(folder / WEIGHTS))
         write_fp32(student, folder / VARIANTS["fp32"])
-        info = _describe(folder, student, manifest, "fp32", {})
+        info = _describe(folder, student, vocabulary, manifest, "fp32", {})
         if score is not None:
             write_int8(folder / VARIANTS["fp32"], folder / VARIANTS["int8"])
-            info = _describe(folder, student, manifest, "fp32", {})
+            info = _describe(folder, student, vocabulary, manifest, "fp32", {})
             gate = _gate(folder, score, tolerance)
-            info = _describe(folder, student, manifest, "int8" if gate["passed"] else "fp32", gate)
+            info = _describe(folder, student, vocabulary, manifest, "int8" if gate["passed"] else "fp32", gate)
         write_card(folder, info)
     return info
 
@@ -88,7 +98,10 @@ def write_card(folder: Path, info: BundleInfo) -> None:
     (folder / INFO).write_text(info.model_copy(update={"digests": digests}).model_dump_json(indent=2), encoding="utf-8")
 
 
-def _describe(folder: Path, student: Student, manifest: Manifest, variant: Variant, gate: Mapping[str, Any]) -> BundleInfo:
+def _describe(
+    folder: Path, student: Student, vocabulary: Vocabulary, manifest: Manifest, variant: Variant, gate: Mapping[str, Any]
+) -> BundleInfo:
+    bos_id, eos_id = vocabulary.ends or (None, None)
     files = sorted(file for file in folder.iterdir() if file.name not in (INFO, CARD))
     info = BundleInfo(
         format=FORMAT,
@@ -100,8 +113,10 @@ def _describe(folder: Path, student: Student, manifest: Manifest, variant: Varia
         inputs=student.inputs,
         unk_id=1,
         pad_id=0,
+        bos_id=bos_id,
+        eos_id=eos_id,
         max_pieces=MAX_PIECES,
-        window=WINDOW,
+        window=window_of(student),
         overlap=OVERLAP,
         parameters=count_parameters(student),
         variant=variant,

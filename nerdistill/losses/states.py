@@ -15,7 +15,8 @@ class StateOptions(Options):
 
     Attributes:
         state: Number of the student's state, counted from the end if negative; -1 is what its head reads.
-        layer: Teacher layer, one of ``signals.layers``; None takes the first of them.
+        layer: Teacher layer, one of those that are there, ``signals.layers`` or all where the teacher reads along; None takes the
+            first of them, a negative number counts from the last.
     """
 
     state: int = -1
@@ -40,7 +41,9 @@ class StatePair(nn.Module):
         super().__init__()
         if not widths.teacher or not widths.layers:
             raise ConfigError("a loss over hidden states needs stored teacher states: set signals.width above 0")
+        counted = range(-len(widths.layers), 0)
         layer = widths.layers[0] if options.layer is None else options.layer
+        layer = widths.layers[layer] if layer in counted else layer
         if layer not in widths.layers:
             raise ConfigError(f"a loss learns from teacher layer {layer}, but signals.layers = {list(widths.layers)}; add it there")
         if not -len(widths.student) <= options.state < len(widths.student):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 
 from nerdistill.errors import ConfigError
 from nerdistill.registry import Registry
@@ -34,6 +34,9 @@ class RecipeKind:
     summary: str
     paper: str
 
+
+OrNone: TypeAlias = Annotated[Optimisation | None, BeforeValidator(lambda given: None if given is False else given)]
+"""Steps of a stage that can be left out: None, or ``false`` in TOML, which has no null."""
 
 RECIPES: Registry[RecipeKind] = Registry("recipe", "nerdistill.recipes")
 
@@ -67,4 +70,4 @@ def unfreeze(stage: Stage, groups: Sequence[str], opening: Optimisation) -> tupl
     return (*early, stage.model_copy(update={"name": f"{stage.name}-{groups[-1]}"}))
 
 
-__all__ = ["RECIPES", "Optimisation", "RecipeKind", "Stage", "Term", "plan_recipe", "unfreeze"]
+__all__ = ["RECIPES", "Optimisation", "OrNone", "RecipeKind", "Stage", "Term", "plan_recipe", "unfreeze"]

@@ -39,7 +39,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from nerdistill.errors import ConfigError
-from nerdistill.recipes.base import RECIPES, Optimisation, RecipeKind, Stage, Term, unfreeze
+from nerdistill.recipes.base import RECIPES, Optimisation, OrNone, RecipeKind, Stage, Term, unfreeze
 from nerdistill.students.base import Options
 
 _FIRST = Optimisation(epochs=4, learning_rate=2e-3)
@@ -72,14 +72,14 @@ class XtremeDistilOptions(Options):
     """
 
     strategy: Strategy = "D4.2"
-    representation: Optimisation | Literal[False] = _FIRST
+    representation: OrNone = _FIRST
     representation_loss: Literal["hidden_mse", "hidden_kl"] = "hidden_mse"
     layer: int | None = None
     logits: Optimisation = _LAST
     logits_opening: Optimisation = _OPENING
     logit_loss: Literal["logit_mse", "soft_tags"] = "logit_mse"
     temperature: float = Field(default=1.0, gt=0)
-    labels: Optimisation | Literal[False] = _LABEL_LAST
+    labels: OrNone = _LABEL_LAST
     labels_opening: Optimisation = _LABEL_OPENING
     label_weight: float = Field(default=1.0, gt=0)
     logit_weight: float = Field(default=1.0, gt=0)
@@ -94,7 +94,7 @@ def plan(options: XtremeDistilOptions, groups: tuple[str, ...]) -> tuple[Stage, 
         ConfigError: A strategy is asked for without a stage that it is made of.
     """
     family, gradual = options.strategy[:2], options.strategy.endswith(".2")
-    if family == "D0" and not options.labels:
+    if family == "D0" and options.labels is None:
         raise ConfigError(f"strategy {options.strategy} is the labels alone, and recipe.options.labels is left out")
     first = _representation(options, groups) if family in ("D3", "D4") else ()
     if family == "D0":
@@ -123,7 +123,7 @@ def _hidden(options: XtremeDistilOptions, weight: float = 1.0) -> Term:
 
 def _representation(options: XtremeDistilOptions, groups: tuple[str, ...]) -> tuple[Stage, ...]:
     """Everything but the head, which no state passes through."""
-    if not options.representation:
+    if options.representation is None:
         return ()
     below = groups[1:]
     stage = Stage(
@@ -138,11 +138,11 @@ def _opened(
     text: Literal["labelled", "transfer", "both"],
     terms: tuple[Term, ...],
     groups: tuple[str, ...],
-    last: Optimisation | Literal[False],
+    last: Optimisation | None,
     opening: Optimisation | None,
 ) -> tuple[Stage, ...]:
     """A stage with everything open, after its gradual openings if there are steps for them; nothing if there are none for itself."""
-    if not last:
+    if last is None:
         return ()
     stage = Stage(name=name, text=text, terms=terms, trainable=groups, optimisation=last)
     return (stage,) if opening is None else unfreeze(stage, groups, opening)

@@ -16,8 +16,9 @@ from accelerate import Accelerator
 
 from nerdistill import __version__
 from nerdistill.config import RunConfig
+from nerdistill.corpus.language_id import as_tsv
 from nerdistill.errors import ConfigError
-from nerdistill.files import write_json
+from nerdistill.files import write_atomic, write_json
 from nerdistill.fingerprint import fingerprint, fingerprint_sentences
 from nerdistill.steps.prepare import RunData, prepare
 from nerdistill.training.runlog import RunLog
@@ -64,7 +65,21 @@ class Context:
             f"{counts['transfer_sentences']:,} unlabelled ({counts['train_dropped_as_held_out']:,} and "
             f"{counts['transfer_dropped_as_repeated_or_held_out']:,} dropped as repeated or held out)"
         )
+        self._list_dropped(data)
         return data
+
+    def _list_dropped(self, data: RunData) -> None:
+        path = self.folder / "dropped.tsv"
+        if all(source.language_id == "off" for source in self.config.data.transfer):
+            path.unlink(missing_ok=True)  # of a run with other settings
+            return
+        write_atomic(path, as_tsv(data.dropped))
+        pairs = [(number, expected, found) for expected, row in data.dropped_by_language.items() for found, number in row.items()]
+        most = ", ".join(f"{expected} as {found} {number:,}" for number, expected, found in sorted(pairs, reverse=True)[:3])
+        self.log.say(
+            f"  language identification dropped {len(data.dropped):,} unlabelled sentences{f' (most: {most})' if most else ''} and kept "
+            f"{data.counts['transfer_too_short_for_language_id']:,} too short to judge; list in {path}"
+        )
 
     @cached_property
     def train_digest(self) -> str:

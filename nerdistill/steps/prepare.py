@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nerdistill.config import RunConfig, SourceFormat
+from nerdistill.config import RunConfig, SourceFormat, TransferSource
 from nerdistill.corpus.augment import names_in, read_names, swap_entities
 from nerdistill.corpus.labelmap import LabelMap
+from nerdistill.corpus.language_id import ANY, Dropped, FastText, Screen, accepted_codes, confusions
 from nerdistill.corpus.readers import ReadOptions, read
 from nerdistill.corpus.splits import digests, distinct, evenly, split_by_content, without
 from nerdistill.errors import ConfigError, DataError
@@ -16,6 +17,9 @@ from nerdistill.labels import LabelScheme
 from nerdistill.records import Sentence
 
 DEV_FRACTION = 0.1
+
+Keep = Callable[[Iterable[Sentence]], list[Sentence]]
+"""Chooses from the sentences of a file."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class RunData:
         dev: Held-out labelled sentences, which choose between weights.
         transfer: Unlabelled sentences.
         counts: What was read, made and dropped, for the report.
+        dropped: Unlabelled sentences that language identification left out.
     """
 
     scheme: LabelScheme
@@ -35,6 +40,12 @@ class RunData:
     dev: tuple[Sentence, ...]
     transfer: tuple[Sentence, ...]
     counts: dict[str, int] = field(default_factory=dict)
+    dropped: tuple[Dropped, ...] = ()
+
+    @property
+    def dropped_by_language(self) -> dict[str, dict[str, int]]:
+        """How many of these there are: expected language to found code to number."""
+        return confusions(self.dropped)
 
 
 def prepare(config: RunConfig) -> RunData:
@@ -42,14 +53,16 @@ def prepare(config: RunConfig) -> RunData:
 
     Raises:
         DataError: A file is missing or malformed.
-        ConfigError: The types do not fit the files.
+        ConfigError: The types do not fit the files, or language identification knows nothing of a language.
+        MissingExtraError: Language identification is asked for and not installed.
     """
     scheme = LabelScheme(config.data.types)
     train, dev = _labelled(config)
     test = digests(read_test(config, labelled=False))
     held_out = test | digests(dev)
     kept = without(train, held_out)
-    transfer = [*_transfer(config), *_swapped(config, kept)]
+    screen = _screen(config)
+    transfer = [*_transfer(config, screen), *_swapped(config, kept)]
     clean = without(distinct(transfer), held_out)
     if not kept or not dev:
         raise DataError(f"{len(kept)} training and {len(dev)} dev sentences are left; both are needed")
@@ -61,8 +74,10 @@ def prepare(config: RunConfig) -> RunData:
         "transfer_sentences": len(clean),
         "transfer_words": sum(len(sentence.words) for sentence in clean),
         "transfer_dropped_as_repeated_or_held_out": len(transfer) - len(clean),
+        "transfer_dropped_by_language_id": len(screen.dropped),
+        "transfer_too_short_for_language_id": screen.unjudged,
     }
-    return RunData(scheme, tuple(kept), tuple(dev), tuple(clean), counts)
+    return RunData(scheme, tuple(kept), tuple(dev), tuple(clean), counts, tuple(screen.dropped))
 
 
 def read_test(config: RunConfig, labelled: bool = True) -> list[Sentence]:
@@ -85,8 +100,28 @@ def _labelled(config: RunConfig) -> tuple[list[Sentence], list[Sentence]]:
     return train, dev
 
 
-def _transfer(config: RunConfig) -> list[Sentence]:
-    return [sentence for source in config.data.transfer for sentence in _read_all(config, source, source.path, source.limit, False)]
+def _screen(config: RunConfig) -> Screen:
+    settings = config.data.language_id
+    identifier = FastText(Path(config.data.root) / settings.model if settings.model else None)
+    return Screen(identifier, accepted_codes(config.data.languages, settings.also), settings.min_probability)
+
+
+def _transfer(config: RunConfig, screen: Screen) -> list[Sentence]:
+    sentences: list[Sentence] = []
+    for source in config.data.transfer:
+        if source.language_id == "route":
+            sentences += _routed(config, source, screen)
+        else:
+            keep = screen.filter if source.language_id == "filter" else None
+            sentences += _read_all(config, source, source.path, source.limit, False, keep)
+    return sentences
+
+
+def _routed(config: RunConfig, source: TransferSource, screen: Screen) -> list[Sentence]:
+    languages = _languages(config, source, source.path)
+    found = screen.route(_read(config, source, source.path, ANY, False), languages)
+    parts = ([sentence for sentence in found if sentence.language == language] for language in languages)
+    return [sentence for part in parts for sentence in evenly(part, source.limit)]
 
 
 def _swapped(config: RunConfig, train: Sequence[Sentence]) -> list[Sentence]:
@@ -104,26 +139,37 @@ def _path(config: RunConfig, template: str, language: str) -> Path:
     return Path(config.data.root) / template.replace("{lang}", language)
 
 
-def _read_all(config: RunConfig, source: SourceFormat, template: str, limit: int, labelled: bool) -> list[Sentence]:
+def _read_all(
+    config: RunConfig, source: SourceFormat, template: str, limit: int, labelled: bool, keep: Keep | None = None
+) -> list[Sentence]:
     label_map = LabelMap(config.data.types, source.label_map, source.unannotated)
+    sentences: list[Sentence] = []
+    for language in _languages(config, source, template):
+        found = _read(config, source, template, language, labelled)
+        part = evenly(keep(found) if keep else found, limit)
+        sentences += _mapped(part, label_map.apply) if labelled else part
+    return sentences
+
+
+def _languages(config: RunConfig, source: SourceFormat, template: str) -> tuple[str, ...]:
     languages = source.languages or config.data.languages
     strangers = [language for language in languages if language not in config.data.languages]
     if strangers:
         raise ConfigError(f"'{template}' has the languages {strangers}, which data.languages does not name")
-    sentences: list[Sentence] = []
-    for language in languages:
-        options = ReadOptions(
-            language=language,
-            columns=source.columns,
-            encoding=source.encoding,
-            scheme=source.scheme,
-            tag_names=source.tag_names,
-            labelled=labelled,
-        )
-        place = template.replace("{lang}", language) if source.format == "hub" else _path(config, template, language)
-        part = evenly(read(place, source.format, options), limit)
-        sentences += _mapped(part, label_map.apply) if labelled else part
-    return sentences
+    return languages
+
+
+def _read(config: RunConfig, source: SourceFormat, template: str, language: str, labelled: bool) -> list[Sentence]:
+    options = ReadOptions(
+        language=language,
+        columns=source.columns,
+        encoding=source.encoding,
+        scheme=source.scheme,
+        tag_names=source.tag_names,
+        labelled=labelled,
+    )
+    place = template.replace("{lang}", language) if source.format == "hub" else _path(config, template, language)
+    return read(place, source.format, options)
 
 
 def _mapped(sentences: Iterable[Sentence], apply: Callable[[Sentence], Sentence]) -> list[Sentence]:

@@ -24,8 +24,9 @@ from nerdistill.evaluation.speed import mixed, words_per_second
 from nerdistill.files import DONE, finished, folder_beside, read_json, write_json
 from nerdistill.fingerprint import fingerprint
 from nerdistill.runtime.tagger import Tagger
+from nerdistill.steps.build import vocabulary_facts
 from nerdistill.steps.context import Context, locked
-from nerdistill.steps.distill import distill, tagger_tags, vocabulary_facts
+from nerdistill.steps.distill import distill, tagger_tags
 from nerdistill.steps.evaluate import without_labels
 from nerdistill.steps.prepare import RunData, prepare, read_test
 from nerdistill.steps.teach import open_teacher, teach
@@ -167,7 +168,7 @@ def _start_worker(threads: int) -> None:
 def _make_row(settings: dict[str, Any], folder: Path, name: str, separate: bool, cpu: bool) -> dict[str, Any]:
     """One row, in a worker: train, tag the test set, score."""
     config = RunConfig.model_validate(settings)
-    identity = fingerprint(ROW_VERSION, config.model_dump(mode="json"), separate)
+    identity = fingerprint(ROW_VERSION, config.model_dump(mode="json", exclude_defaults=True), separate)
     target = folder / "rows" / identity[:12]
     with locked(folder / "locks" / target.name, wait=True):
         if not finished(target, identity=identity):
@@ -232,7 +233,9 @@ def _teacher_row(context: Context) -> dict[str, Any]:
     """The base's teacher, scored once for each test set."""
     taught = teach(context)
     evaluation = context.config.evaluation
-    identity = fingerprint(ROW_VERSION, taught.identity, context.config.data.model_dump(mode="json"), evaluation.test, evaluation.limit)
+    identity = fingerprint(
+        ROW_VERSION, taught.identity, context.config.data.model_dump(mode="json", exclude_defaults=True), evaluation.test, evaluation.limit
+    )
     target = context.folder / "rows" / f"teacher-{identity[:12]}"
     if not finished(target, identity=identity):
         context.log.say("the teacher reads the test set")

@@ -40,9 +40,9 @@ def teach(context: Context) -> Taught:
     if not config.fine_tune:
         tags = checkpoint_tags(source, config.revision) or ()
         reconcile(tags, context.data.scheme, config.label_map)
-        return Taught(source, fingerprint(_weights_digest(source), config.revision))
+        return Taught(source, fingerprint(weights_digest(source), config.revision))
     settings = config.model_dump(exclude={"label_map"})
-    identity = context.identity("teach", settings, _weights_digest(source), context.labelled_digest, context.config.data.alpha)
+    identity = context.identity("teach", settings, weights_digest(source), context.labelled_digest, context.config.data.alpha)
     folder = context.step_folder("teacher", identity)
     with context.making(folder):
         if not finished(folder, identity=identity):
@@ -109,7 +109,8 @@ def taught_seconds(taught: Taught) -> float | None:
     return read_json(marker).get("seconds") if marker.is_file() else None
 
 
-def _weights_digest(source: str) -> str:
+def weights_digest(source: str) -> str:
+    """Fingerprint of a checkpoint's weights; a hub id stands for itself."""
     folder = Path(source)
     if not folder.is_dir():
         return source

@@ -56,10 +56,16 @@ class Student(nn.Module, ABC):
     Attributes:
         inputs: ``words`` if it takes what `nerdistill.text.collate.collate_words` makes, ``pieces`` for `collate_pieces`.
         state_widths: Width of each state in `ModelOutput.hidden`.
+        limit: Most words, or pieces without begin and end, that it reads at once; None for any number.
+        heads: Attention heads of a layer; 0 for a student without attention.
+        with_attention: Set by whoever wants `ModelOutput.attention` of a student that has it.
     """
 
     inputs: ClassVar[Literal["words", "pieces"]]
     state_widths: tuple[int, ...]
+    limit: int | None = None
+    heads: int = 0
+    with_attention: bool = False
 
     @abstractmethod
     def forward(self, batch: Mapping[str, Tensor]) -> ModelOutput:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,9 @@ from tokenizers import Tokenizer
 
 from nerdistill.errors import ConfigError
 
-PAD_PIECE, UNK_PIECE = "<pad> ", "<unk> "
-"""Names of the technical pieces. No word has a space in it, so nothing that a text says is read as one of them."""
+TECHNICAL = ("<pad> ", "<unk> ", "<s> ", "</s> ")
+PAD_PIECE, UNK_PIECE = TECHNICAL[:2]
+"""Names of the technical pieces, begin and end last. No word has a space in it, so nothing that a text says is read as one of them."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,12 @@ class Vocabulary:
     Attributes:
         tokenizer: Piece 0 is padding, piece 1 unknown; it adds no special tokens.
         teacher_ids: For each piece, its id in the teacher's table.
+        ends: Begin and end piece of a sentence, pieces 2 and 3, for students over pieces; None for students over words.
     """
 
     tokenizer: Tokenizer
     teacher_ids: tuple[int, ...]
+    ends: tuple[int, int] | None = None
 
 
 def count_pieces(tokenizer: Tokenizer, words: Counter[str]) -> Counter[int]:
@@ -49,7 +52,9 @@ def count_pieces(tokenizer: Tokenizer, words: Counter[str]) -> Counter[int]:
     return counts
 
 
-def prune(tokenizer: Tokenizer, unk_id: int, pad_id: int, words: Counter[str], budget: int) -> Vocabulary:
+def prune(
+    tokenizer: Tokenizer, unk_id: int, pad_id: int, words: Counter[str], budget: int, ends: tuple[int, int] | None = None
+) -> Vocabulary:
     """Keep the pieces that matter for some text.
 
     Kept are, in this order until the budget is full: single characters of the text, the pieces it uses by frequency, then unused pieces
@@ -61,24 +66,28 @@ def prune(tokenizer: Tokenizer, unk_id: int, pad_id: int, words: Counter[str], b
         unk_id: The teacher's unknown piece.
         pad_id: The teacher's padding piece.
         words: Words of the text with their frequencies.
-        budget: Pieces to keep, two technical ones included.
+        budget: Pieces to keep, technical ones included.
+        ends: The teacher's begin and end piece, if the student reads sequences of pieces and needs them too.
 
     Raises:
         ConfigError: The tokenizer is of another kind, or the characters alone exceed the budget.
     """
     spec = json.loads(tokenizer.to_str())
     pieces, scores = _pieces(spec)
-    special = {token["id"] for token in spec["added_tokens"]} | {unk_id, pad_id}
+    technical = (pad_id, unk_id, *(ends or ()))
+    special = {token["id"] for token in spec["added_tokens"]} | {*technical}
     counts = count_pieces(tokenizer, words)
     characters = {character for word in words for character in tokenizer_characters(tokenizer, word)}
     singles = [i for i, piece in enumerate(pieces) if i not in special and len(_bare(piece)) <= 1 and set(_bare(piece)) <= characters]
-    if len(singles) + 2 > budget:
-        raise ConfigError(f"student.pieces = {budget}: the text's single characters alone need {len(singles) + 2}; allow more pieces")
+    least = len(technical) + len(singles)
+    if least > budget:
+        raise ConfigError(f"student.pieces = {budget}: the text's single characters alone need {least}; allow more pieces")
     used = [piece for piece, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if piece not in special]
     unused = sorted((i for i in range(len(pieces)) if i not in counts and i not in special and set(_bare(pieces[i])) <= characters),
                     key=lambda i: (-scores[i], i))  # fmt: skip
-    kept = sorted(_first([*singles, *used, *unused], budget - 2))
-    return Vocabulary(_rebuild(spec, pieces, scores, kept), (pad_id, unk_id, *kept))
+    kept = sorted(_first([*singles, *used, *unused], budget - len(technical)))
+    rebuilt = _rebuild(spec, pieces, scores, TECHNICAL[: len(technical)], kept)
+    return Vocabulary(rebuilt, (*technical, *kept), None if ends is None else (2, 3))
 
 
 def tokenizer_characters(tokenizer: Tokenizer, word: str) -> str:
@@ -104,14 +113,14 @@ def _pieces(spec: dict[str, Any]) -> tuple[list[str], list[float]]:
     raise ConfigError(f"the teacher's tokenizer is of kind {model['type']}; vocabularies are cut for Unigram and WordPiece only")
 
 
-def _rebuild(spec: dict[str, Any], pieces: list[str], scores: list[float], kept: list[int]) -> Tokenizer:
+def _rebuild(spec: dict[str, Any], pieces: list[str], scores: list[float], technical: Sequence[str], kept: list[int]) -> Tokenizer:
     model = dict(spec["model"])
     if model["type"] == "Unigram":
         floor = min(scores) - 10.0
-        model["vocab"] = [[PAD_PIECE, floor], [UNK_PIECE, floor], *([pieces[i], scores[i]] for i in kept)]
+        model["vocab"] = [*([name, floor] for name in technical), *([pieces[i], scores[i]] for i in kept)]
         model["unk_id"] = 1
     else:
-        names = [PAD_PIECE, UNK_PIECE, *(pieces[i] for i in kept)]
+        names = [*technical, *(pieces[i] for i in kept)]
         model["vocab"] = {name: number for number, name in enumerate(names)}
         model["unk_token"] = UNK_PIECE
     cut = {**spec, "model": model, "added_tokens": [], "post_processor": None, "truncation": None, "padding": None}

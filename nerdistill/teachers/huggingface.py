@@ -77,6 +77,11 @@ class TeacherModel(nn.Module):
         return int(self.network.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
 
     @property
+    def width(self) -> int:
+        """Of the states, d."""
+        return int(self.network.config.hidden_size)  # type: ignore[union-attr, arg-type]
+
+    @property
     def heads(self) -> int:
         """Attention heads of a layer."""
         return int(self.network.config.num_attention_heads)  # type: ignore[union-attr, arg-type]
@@ -229,6 +234,19 @@ def load_teacher(model: str, tags: tuple[str, ...] | None, precision: str, seed:
                 if isinstance(module, nn.Linear):  # a head of the same size was taken over, for other tags
                     module.reset_parameters()
     return TeacherModel(network, names, precision)
+
+
+def load_table(model: str, revision: str | None = None) -> Tensor:
+    """The table of pieces of a checkpoint, ``[V, d]`` float32, with or without a head on it.
+
+    Raises:
+        DataError: The checkpoint cannot be read.
+    """
+    from transformers import AutoModel
+
+    network = _from_pretrained(AutoModel, model, revision, dtype=torch.float32)
+    table: Tensor = network.get_input_embeddings().weight.detach()
+    return table
 
 
 def checkpoint_tags(model: str, revision: str | None = None) -> tuple[str, ...] | None:

@@ -51,6 +51,7 @@ class Stage(Options):
     Attributes:
         name: Unique in its plan; names a folder.
         text: Labelled sentences, transfer text with the teacher's signals, or both mixed.
+        live: The teacher reads along, and gives every layer and its attention; otherwise its stored signals are read. Transfer text only.
         terms: The loss.
         trainable: Names of the parameter groups that learn, ``("*",)`` for all.
         optimisation: Steps and stopping.
@@ -60,6 +61,7 @@ class Stage(Options):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9+_-]*$")
     text: Literal["labelled", "transfer", "both"]
+    live: bool = False
     terms: tuple[Term, ...] = Field(min_length=1)
     trainable: tuple[str, ...] = ("*",)
     optimisation: Optimisation = Optimisation()

@@ -18,7 +18,7 @@ from nerdistill.students.base import STUDENTS
 # Files of a folder that are no part: what several parts share.
 SHARED: dict[str, tuple[Registry[Any], set[str]]] = {
     "losses": (LOSSES, {"base", "states"}),
-    "students": (STUDENTS, {"base", "vocabulary"}),
+    "students": (STUDENTS, {"base", "embeddings", "vocabulary"}),
     "recipes": (RECIPES, {"base"}),
     "readers": (READERS, {"lines"}),
 }

@@ -16,8 +16,8 @@ from nerdistill.errors import ConfigError
 from nerdistill.losses.base import LOSSES, LossTerm, Widths
 from nerdistill.students.base import ModelOutput, Options
 
-K, H = 7, 6
-SIGNALS = ("tags", "teacher_logits", "teacher_hidden")
+K, H, A = 7, 6, 2
+SIGNALS = ("tags", "teacher_logits", "teacher_hidden", "teacher_attention")
 NAMES = list(LOSSES)
 FAST = settings(max_examples=15, deadline=None)
 LENGTHS = st.lists(st.integers(1, 6), min_size=2, max_size=5)
@@ -32,7 +32,7 @@ def build(name: str, seed: int = 0) -> LossTerm:
     if unknown:
         pytest.fail(f"the loss '{name}' reads {sorted(unknown)}: make them in `case` and add them to SIGNALS")
     torch.manual_seed(seed)
-    return kind.build(kind.options(), Widths((H,), H, (1,)))
+    return kind.build(kind.options(), Widths((H,), H, (1,), A, A))
 
 
 def case(lengths: list[int], seed: int = 0, extra: int = 0) -> tuple[ModelOutput, dict[str, Tensor]]:
@@ -40,27 +40,32 @@ def case(lengths: list[int], seed: int = 0, extra: int = 0) -> tuple[ModelOutput
     draw = torch.Generator().manual_seed(seed)
     size = (len(lengths), max(lengths) + extra)
     mask = torch.arange(size[1]) < torch.tensor(lengths)[:, None]
-    logits, hidden = torch.empty(*size, K), torch.empty(*size, H)
+    logits, hidden, scores = torch.empty(*size, K), torch.empty(*size, H), torch.full((size[0], A, size[1], size[1]), 50.0)
     batch = {
         "word_mask": mask,
         "lengths": torch.tensor(lengths),
         "tags": torch.zeros(size, dtype=torch.int64),
         "teacher_logits": torch.empty(*size, K),
         "teacher_hidden": torch.empty(*size, 1, H),
+        "teacher_attention": torch.full((size[0], 1, A, size[1], size[1]), -50.0),
     }
     for row, length in enumerate(lengths):  # sentence by sentence, so that words do not depend on the padding
         for values in (logits, hidden, batch["teacher_logits"], batch["teacher_hidden"][:, :, 0]):
             values[row] = 50.0
             values[row, :length] = 2 * torch.randn(length, values.shape[-1], generator=draw)
+        for maps in (scores, batch["teacher_attention"][:, 0]):
+            maps[row, :, :length, :length] = torch.randn(A, length, length, generator=draw)
         batch["tags"][row, :length] = torch.randint(0, K, (length,), generator=draw)
-    return ModelOutput(logits.requires_grad_(), (hidden.requires_grad_(),)), batch
+    return ModelOutput(logits.requires_grad_(), (hidden.requires_grad_(),), (scores.requires_grad_(),)), batch
 
 
 def rows(output: ModelOutput, batch: Mapping[str, Tensor], start: int, stop: int) -> tuple[ModelOutput, dict[str, Tensor]]:
     """Some sentences of a batch, cut to their own longest."""
     longest = int(batch["lengths"][start:stop].max())
     part = {key: value[start:stop] if value.ndim == 1 else value[start:stop, :longest] for key, value in batch.items()}
-    return ModelOutput(output.logits[start:stop, :longest], (output.hidden[0][start:stop, :longest],)), part
+    part["teacher_attention"] = batch["teacher_attention"][start:stop, :, :, :longest, :longest]
+    scores = output.attention[0][start:stop, :, :longest, :longest]
+    return ModelOutput(output.logits[start:stop, :longest], (output.hidden[0][start:stop, :longest],), (scores,)), part
 
 
 def open_floats(model: type[Options]) -> list[str]:
@@ -86,7 +91,9 @@ def test_zero_at_equality(name: str) -> None:
         if isinstance(module, nn.Linear):
             nn.init.eye_(module.weight)
             nn.init.zeros_(module.bias)
-    total = term(ModelOutput(batch["teacher_logits"].clone(), (batch["teacher_hidden"][:, :, 0].clone(),)), batch)
+    equal = (batch[f"teacher_{name}"].clone() for name in ("logits", "hidden", "attention"))
+    logits, hidden, attention = equal
+    total = term(ModelOutput(logits, (hidden[:, :, 0],), (attention[:, 0],)), batch)
     assert total.item() == pytest.approx(0.0, abs=1e-5)
 
 
@@ -118,12 +125,16 @@ def test_only_real_words_get_a_gradient(name: str, lengths: list[int], seed: int
     """A gradient at padding would train the student on nothing."""
     output, batch = case(lengths, seed, extra=2)
     build(name)(output, batch).backward()
-    grads = [values.grad for values in (output.logits, *output.hidden) if values.grad is not None]
+    words = batch["word_mask"]
+    pairs = (words[:, None, :, None] & words[:, None, None, :]).expand_as(output.attention[0])
+    masks = [(output.logits, words), (output.hidden[0], words), (output.attention[0], pairs)]
+    grads = [(values.grad, mask) for values, mask in masks if values.grad is not None]
     assert grads
-    for grad in grads:
-        assert not bool(grad[~batch["word_mask"]].any())
+    for grad, mask in grads:
+        assert not bool(grad[~mask].any())
         assert bool(torch.isfinite(grad).all())
-    assert any(bool(grad[batch["word_mask"]].any()) for grad in grads)
+    # A sentence of one word attends to itself with certainty, whatever the score.
+    assert any(bool(grad[mask].any()) for grad, mask in grads) or max(lengths) == 1
 
 
 def test_no_gradient_reaches_the_targets(name: str) -> None:
@@ -143,7 +154,7 @@ def test_nothing_to_count_gives_zero(name: str) -> None:
     total.backward()
     assert total.item() == 0.0
     assert int(term.count(batch)) == 0
-    for values in (output.logits, *output.hidden, *term.parameters()):
+    for values in (output.logits, *output.hidden, *output.attention, *term.parameters()):
         assert values.grad is None or not bool(values.grad.any())
 
 
@@ -159,9 +170,9 @@ def test_finite_with_half_precision(name: str, dtype: torch.dtype) -> None:
     total.backward()
     assert total.dtype == torch.float32
     assert bool(torch.isfinite(total))
-    for values in (output.logits, *output.hidden):
+    for values in (output.logits, *output.hidden, *output.attention):
         assert values.grad is None or bool(torch.isfinite(values.grad).all())
-    narrow = ModelOutput(output.logits.detach().to(torch.bfloat16), (output.hidden[0].detach(),))
+    narrow = ModelOutput(output.logits.detach().to(torch.bfloat16), (output.hidden[0].detach(),), (output.attention[0].detach(),))
     assert build(name)(narrow, batch).dtype == torch.float32
 
 
@@ -200,8 +211,9 @@ def test_options_refuse_nonsense(name: str) -> None:
 def test_says_what_it_lacks(name: str) -> None:
     """A loss over states that were never stored must be refused before the first step, by name."""
     kind = LOSSES.get(name)
-    if "teacher_hidden" not in kind.needs:
+    lacking = kind.needs & {"teacher_hidden", "teacher_attention"}
+    if not lacking:
         kind.build(kind.options(), Widths((H,), 0))
         return
-    with pytest.raises(ConfigError, match=r"signals\.width"):
+    with pytest.raises(ConfigError, match=r"signals\.width|heads"):
         kind.build(kind.options(), Widths((H,), 0))

@@ -13,12 +13,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from nerdistill.config import load_config
 from nerdistill.corpus.encoded import EncodedCorpus, Encoder, Targets
 from nerdistill.errors import ConfigError
 from nerdistill.labels import LabelScheme, spans_of, tags_of
 from nerdistill.losses.base import LOSSES, LossTerm, Widths
 from nerdistill.recipes.base import RECIPES, plan_recipe
 from nerdistill.records import Sentence, WordSpan
+from nerdistill.steps.distill import plan_of
 from nerdistill.students.base import STUDENTS, Shape, Student, build_student
 from nerdistill.students.vocabulary import Vocabulary
 from nerdistill.text.encoder import WordTable
@@ -27,16 +29,27 @@ from nerdistill.training.runlog import RunLog
 from nerdistill.training.selection import HeldOutLoss
 from nerdistill.training.stage import Optimisation, Stage
 
-SMALL: dict[str, dict[str, Any]] = {"bilstm": {"embedding_width": 8, "hidden_width": 6, "projection_width": 10}}
+SMALL: dict[str, dict[str, Any]] = {
+    "bilstm": {"embedding_width": 8, "hidden_width": 6, "projection_width": 10},
+    "transformer": {"layers": 2, "width": 8, "heads": 2, "ffn": 16, "embedding_width": 6},
+}
 SCHEME = LabelScheme(("PER", "LOC", "ORG"))
 SIGNALS = {"teacher_logits", "teacher_hidden"}
-GOLD = {"labelled": {"tags"}, "transfer": SIGNALS, "both": {"tags", *SIGNALS}}
+GOLD = {"labelled": {"tags"}, "transfer": SIGNALS, "both": {"tags", *SIGNALS}, "live": {*SIGNALS, "teacher_attention"}}
 STATES = 4
 WORDS = ["Anna", "Ola", "Berlin", "Oslo", "Siemens", "AG", "besucht", "bor", "i", ".", "محمد", "القاهرة", "东", "京", "राम", "gagné"]
 TYPES = ["PER", "PER", "LOC", "LOC", "ORG", "ORG", "", "", "", "", "PER", "LOC", "LOC", "LOC", "PER", ""]
 LENGTHS = (5, 7, 6, 7, 5, 6, 7, 7)
 
-RECIPE_STUDENT = [pytest.param(recipe, student, id=f"{recipe}-{student}") for recipe in RECIPES for student in STUDENTS]
+HEADS = 2
+
+
+def fits(recipe: str, student: str) -> bool:
+    """Whether the student has what the recipe needs; `test_attention_is_asked_of_students_that_have_it` sees that others are refused."""
+    kind = STUDENTS.get(student)
+    outline = kind.build(kind.options.model_validate(SMALL.get(student, {})), Shape(2, 3), None)
+    losses = {term.loss for stage in plan(recipe, outline) for term in stage.terms}
+    return outline.heads > 0 or all("teacher_attention" not in LOSSES.get(loss).needs for loss in losses)
 
 
 def make_student(name: str, vocabulary: Vocabulary, **options: Any) -> Student:
@@ -69,7 +82,26 @@ def corpora(student: Student, vocabulary: Vocabulary) -> dict[str, EncodedCorpus
     states = draw.normal(size=(len(SCHEME.tags), 1, STATES))[tags]
     targets = Targets(logits.astype(np.float16), states.astype(np.float16))
     gold, taught = EncodedCorpus(labelled, encoder, SCHEME), EncodedCorpus(labelled, encoder, targets=targets)
-    return {"labelled": gold, "transfer": taught, "both": gold.join(taught)}
+    live = EncodedCorpus(labelled, encoder)
+    live.reader = lambda ranges: read_along(ranges, states)
+    return {"labelled": gold, "transfer": taught, "both": gold.join(taught), "live": live}
+
+
+def read_along(ranges: np.ndarray[Any, Any], states: np.ndarray[Any, Any]) -> dict[str, Tensor]:
+    """What a teacher of two layers says in the step: three states of each word, and scores that follow from them."""
+    longest = int((ranges[:, 1] - ranges[:, 0]).max())
+    hidden = np.zeros((len(ranges), longest, 3, STATES))
+    for row, (start, stop) in enumerate(ranges):
+        hidden[row, : stop - start] = states[start:stop] * np.array([1.0, -1.0, 0.5])[:, None]
+    scores = np.einsum("bqd,bkd->bqk", hidden[:, :, 0], hidden[:, :, 0])
+    return {
+        "teacher_hidden": torch.from_numpy(hidden).float(),
+        "teacher_attention": torch.from_numpy(scores).float()[:, None, None].expand(-1, 2, HEADS, -1, -1),
+    }
+
+
+def text_of(stage: Stage) -> str:
+    return "live" if stage.live else stage.text
 
 
 def plan(recipe: str, student: Student) -> tuple[Stage, ...]:
@@ -78,9 +110,11 @@ def plan(recipe: str, student: Student) -> tuple[Stage, ...]:
 
 def make_terms(stage: Stage, student: Student) -> list[tuple[LossTerm, float]]:
     terms = []
+    widths = Widths(student.state_widths, STATES, (0, 1, 2) if stage.live else (1,), student.heads, HEADS if stage.live else 0)
+    student.with_attention = stage.live
     for term in stage.terms:
         kind = LOSSES.get(term.loss)
-        terms.append((kind.build(kind.options.model_validate(term.options), Widths(student.state_widths, STATES, (1,))), term.weight))
+        terms.append((kind.build(kind.options.model_validate(term.options), widths), term.weight))
     return terms
 
 
@@ -119,6 +153,11 @@ def test_the_toy_text_has_entities() -> None:
     assert len([span for sentence in sentences() for span in spans_of(sentence.tags or ())]) > 10
 
 
+RECIPE_STUDENT = [
+    pytest.param(recipe, student, id=f"{recipe}-{student}") for recipe in RECIPES for student in STUDENTS if fits(recipe, student)
+]
+
+
 @pytest.mark.parametrize(("recipe", "student_name"), RECIPE_STUDENT)
 def test_plan_is_valid_data(recipe: str, student_name: str, vocabulary: Vocabulary) -> None:
     """A stage that cannot run is found hours into a run: an unknown loss, a group that is not there, a signal that its text lacks."""
@@ -132,11 +171,12 @@ def test_plan_is_valid_data(recipe: str, student_name: str, vocabulary: Vocabula
         for term in stage.terms:
             kind = LOSSES.get(term.loss)
             kind.options.model_validate(term.options)
-            assert kind.needs <= GOLD[stage.text], f"{stage.name}: {term.loss} needs {sorted(kind.needs)}, {stage.text} text has none"
+            assert kind.needs <= GOLD[text_of(stage)], f"{stage.name}: {term.loss} needs {sorted(kind.needs)}, {stage.text} text has none"
         names = groups if stage.trainable == ("*",) else list(stage.trainable)
         assert names
         assert names == [name for name in groups if name in names], f"{stage.name}: unknown, repeated or disordered groups {names}"
         assert stage.select != "held_out_loss" or stage.text == "transfer", f"{stage.name}: only transfer text has a held-out part"
+        assert not stage.live or stage.text == "transfer"
     last = stages[-1]
     assert last.trainable in (("*",), tuple(groups)), "the last stage leaves something frozen"
     assert plan(recipe, student) == stages
@@ -149,7 +189,7 @@ def test_two_steps_change_what_is_open_and_nothing_else(recipe: str, student_nam
     texts = corpora(student, vocabulary)
     for stage in plan(recipe, student):
         before = {key: value.clone() for key, value in student.state_dict().items()}
-        train(stage, student, texts[stage.text], tmp_path / stage.name, epochs=1, batch=28, warmup=0.0)
+        train(stage, student, texts[text_of(stage)], tmp_path / stage.name, epochs=1, batch=28, warmup=0.0)
         changed = {key for key, value in student.state_dict().items() if not torch.equal(before[key], value)}
         names = [group.name for group in student.groups()] if stage.trainable == ("*",) else stage.trainable
         for group in student.groups():
@@ -168,9 +208,10 @@ def test_loss_falls(recipe: str, student_name: str, vocabulary: Vocabulary, tmp_
     texts = corpora(student, vocabulary)
     for stage in plan(recipe, student):
         first = make_terms(stage, student)
-        before = own_loss(student, first, texts[stage.text])
-        terms = train(stage, student, texts[stage.text], tmp_path / stage.name, epochs=15, batch=28, learning_rate=1e-2, warmup=0.0)
-        assert own_loss(student, terms, texts[stage.text]) < before, stage.name
+        before = own_loss(student, first, texts[text_of(stage)])
+        terms = train(stage, student, texts[text_of(stage)], tmp_path / stage.name, epochs=15, batch=28, learning_rate=1e-2, warmup=0.0)
+        learnt = 1e-3  # where nothing is left to learn, the steps may go up and down
+        assert own_loss(student, terms, texts[text_of(stage)]) < max(before, learnt), stage.name
 
 
 @pytest.mark.parametrize(("recipe", "student_name"), RECIPE_STUDENT)
@@ -180,9 +221,10 @@ def test_one_batch_of_eight_equals_four_of_two(recipe: str, student_name: str, v
         if stage.text == "both":
             continue  # twice the sentences: other batches
         grads: list[dict[str, Tensor]] = []
-        for batch, accumulate in ((56, 1), (14, 4)):
+        for sentences_at_once, accumulate in ((8, 1), (2, 4)):
             student = make_student(student_name, vocabulary, dropout=0.0)
-            corpus = corpora(student, vocabulary)[stage.text]
+            corpus = corpora(student, vocabulary)[text_of(stage)]
+            batch = sentences_at_once * int(corpus.costs.max())
             assert len(corpus.batches(batch, np.random.default_rng(0))) == accumulate
             train(stage, student, corpus, tmp_path / f"{stage.name}{accumulate}", epochs=1, batch=batch, accumulate=accumulate, clip=1e9)
             grads.append({key: weight.grad for key, weight in opened(stage, student).items() if weight.grad is not None})
@@ -260,9 +302,9 @@ def test_every_strategy_learns(strategy: str, vocabulary: Vocabulary, tmp_path: 
     texts = corpora(student, vocabulary)
     groups = [group.name for group in student.groups()]
     for stage in plan_recipe("xtremedistil", {"strategy": strategy, "representation_loss": "hidden_kl"}, groups):
-        before = own_loss(student, make_terms(stage, student), texts[stage.text])
-        terms = train(stage, student, texts[stage.text], tmp_path / stage.name, epochs=15, batch=28, learning_rate=1e-2, warmup=0.0)
-        assert own_loss(student, terms, texts[stage.text]) < before, stage.name
+        before = own_loss(student, make_terms(stage, student), texts[text_of(stage)])
+        terms = train(stage, student, texts[text_of(stage)], tmp_path / stage.name, epochs=15, batch=28, learning_rate=1e-2, warmup=0.0)
+        assert own_loss(student, terms, texts[text_of(stage)]) < before, stage.name
 
 
 def test_xtremedistil_hands_weights_and_layer_on() -> None:
@@ -289,3 +331,35 @@ def test_xtremedistil_hands_its_temperature_on() -> None:
     options = {"logit_loss": "soft_tags", "temperature": 2.0, "strategy": "D4.1"}
     terms = [term for stage in plan_recipe("xtremedistil", options, HEAD_FIRST) for term in stage.terms if term.loss == "soft_tags"]
     assert [term.options for term in terms] == [{"temperature": 2.0}]
+
+
+TRANSFORMER = ("head", "layer_2", "layer_1", "embeddings")
+
+
+def test_xtremedistil_transformers_aligns_from_the_top() -> None:
+    """State i belongs to teacher layer i + L_t - L_s: all are counted from the last, the student's embeddings among them."""
+    stages = plan_recipe("xtremedistil_transformers", {}, TRANSFORMER)
+    assert [stage.name for stage in stages] == ["representation", "logits-head", "logits", "labels-head", "labels"]
+    assert [stage.live for stage in stages] == [True, False, False, False, False]
+    hidden = [(term.options["state"], term.options["layer"]) for term in stages[0].terms if term.loss == "hidden_mse"]
+    maps = [(term.options["state"], term.options["layer"]) for term in stages[0].terms if term.loss == "attention_mse"]
+    assert hidden == [(-1, -1), (-2, -2), (-3, -3)]
+    assert maps == [(-1, -1), (-2, -2)]
+    assert [stage.trainable for stage in stages] == [TRANSFORMER[1:], ("head",), TRANSFORMER, ("head",), TRANSFORMER]
+
+
+def test_xtremedistil_transformers_can_do_with_less() -> None:
+    """Fewer states, no attention, a frozen table: each must be what it is called."""
+    options = {"states": 1, "attention": False, "freeze_embeddings": True, "labels": False}
+    stages = plan_recipe("xtremedistil_transformers", options, TRANSFORMER)
+    assert [(term.loss, term.options) for term in stages[0].terms] == [("hidden_mse", {"state": -1, "layer": -1})]
+    assert all("embeddings" not in stage.trainable for stage in stages)
+    assert stages[-1].name == "logits"
+
+
+def test_attention_is_asked_of_students_that_have_it(toy_config: Path) -> None:
+    """A BiLSTM has no attention: that must be said when the plan is made, not in the first step."""
+    assert not fits("xtremedistil_transformers", "bilstm")
+    config = load_config(toy_config, ["recipe={name='xtremedistil_transformers'}"])
+    with pytest.raises(ConfigError, match="attention"):
+        plan_of(config, config.recipe.name, config.recipe.options)

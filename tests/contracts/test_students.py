@@ -26,7 +26,10 @@ from nerdistill.students.parts.reduction import reduce_table
 from nerdistill.students.vocabulary import Vocabulary
 from nerdistill.text.encoder import WordTable
 
-SMALL: dict[str, dict[str, Any]] = {"bilstm": {"embedding_width": 8, "hidden_width": 6, "projection_width": 10}}
+SMALL: dict[str, dict[str, Any]] = {
+    "bilstm": {"embedding_width": 8, "hidden_width": 6, "projection_width": 10},
+    "transformer": {"layers": 2, "width": 8, "heads": 2, "ffn": 16, "embedding_width": 6},
+}
 NAMES = list(STUDENTS)
 
 

@@ -130,3 +130,33 @@ def test_in_mixed_batches_each_term_counts_its_own_sentences() -> None:
     assert (hard.count(batch).item(), soft.count(batch).item()) == (1, 1)
     assert hard(output, batch).item() == pytest.approx(math.log(4 / 3))
     assert soft(output, batch).item() == pytest.approx(0.5 * math.log(4 / 3), rel=1e-5)
+
+
+def attention(on: str) -> tuple[LossTerm, dict[str, Tensor], ModelOutput]:
+    """Two words and a padded one; one head. Student scores: 0 everywhere. Teacher: ln 3 for the first key of the first word, else 0."""
+    kind = LOSSES.get("attention_mse")
+    term = kind.build(kind.options.model_validate({"on": on}), Widths((2,), 2, (0, 1), 1, 1))
+    teacher = torch.zeros(1, 1, 1, 3, 3)
+    teacher[..., 0, 0] = math.log(3)
+    teacher[..., 2] = teacher[..., 2, :] = 7.0
+    batch = {"teacher_attention": teacher, "word_mask": torch.tensor([[True, True, False]])}
+    return term, batch, ModelOutput(NONE, (NONE,), (torch.zeros(1, 1, 3, 3),))
+
+
+def test_attention_mse_on_scores() -> None:
+    """First word: ((ln 3)^2 + 0) / 2 keys; second: 0. The padded key and query, 7 apart, count nothing."""
+    term, batch, output = attention("scores")
+    assert term(output, batch).item() == pytest.approx(math.log(3) ** 2 / 2, rel=1e-6)
+
+
+def test_attention_mse_on_probabilities() -> None:
+    """First word: teacher (3/4, 1/4), student (1/2, 1/2): (1/16 + 1/16) / 2 keys = 1/16; second: 0."""
+    term, batch, output = attention("probabilities")
+    assert term(output, batch).item() == pytest.approx(1 / 16, rel=1e-6)
+
+
+def test_attention_needs_as_many_heads() -> None:
+    """Head by head with another number of heads is no comparison."""
+    kind = LOSSES.get("attention_mse")
+    with pytest.raises(ConfigError, match="2 heads and the teacher 12"):
+        kind.build(kind.options(), Widths((2,), 2, (0, 1), 2, 12))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
 
 OPSET = 20
 
@@ -30,6 +30,28 @@ class Graph:
         """Add an operation with one output and return that output's name."""
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
         return output
+
+    def affine(self, name: str, states: str, weight: Tensor, bias: Tensor) -> str:
+        """Add ``states weight^T + bias`` and return its name.
+
+        Args:
+            name: Of the result.
+            states: ``[..., in]``.
+            weight: ``[out, in]``, as torch stores it.
+            bias: ``[out]``.
+        """
+        product = self.node("MatMul", [states, self.weight(f"{name}_w", weight.T)], f"{name}_product")
+        return self.node("Add", [product, self.weight(f"{name}_b", bias)], name)
+
+    def linear(self, name: str, states: str, layer: nn.Linear) -> str:
+        """Add a linear layer with bias and return its result's name."""
+        return self.affine(name, states, layer.weight, layer.bias)
+
+    def layer_norm(self, name: str, states: str, layer: nn.LayerNorm) -> str:
+        """Add a normalisation over the last axis and return its result's name."""
+        # Not "_scale": the quantiser calls its own tensors by that.
+        inputs = [states, self.weight(f"{name}_gain", layer.weight), self.weight(f"{name}_shift", layer.bias)]
+        return self.node("LayerNormalization", inputs, name, axis=-1, epsilon=layer.eps)
 
     def model(self, inputs: dict[str, tuple[str, ...]], output: str, shape: tuple[str | int, ...]) -> onnx.ModelProto:
         """Close the graph.
