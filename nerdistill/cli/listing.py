@@ -53,7 +53,8 @@ def plan(
         loss = " + ".join(f"{term.weight:g} x {term.loss}" for term in stage.terms)
         patience = f", patience {steps.patience}" if steps.patience else ""
         print(f"{number:>2} {stage.name}")  # noqa: T201
-        print(f"     text {stage.text}, loss {loss}, trains {' '.join(stage.trainable)}")  # noqa: T201
+        teacher = "" if stage.text == "labelled" else f" ({stage.teacher} teacher)"
+        print(f"     text {stage.text}{teacher}, loss {loss}, trains {' '.join(stage.trainable)}")  # noqa: T201
         print(f"     up to {steps.epochs} epochs at {steps.learning_rate:g} ({steps.schedule}){patience}, keeps {stage.select}")  # noqa: T201
 
 

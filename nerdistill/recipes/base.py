@@ -1,7 +1,7 @@
 """What a recipe is, and how one is added.
 
-A recipe is one file in this folder: an options model and a function from options and group names to stages. It holds no loop and touches
-no weights.
+A recipe is one file in this folder: an options model and a function from options, and what is known of student and teacher, to stages. It
+holds no loop and touches no weights.
 """
 
 from __future__ import annotations
@@ -19,18 +19,33 @@ from nerdistill.training.stage import Optimisation, Stage, Term
 
 
 @dataclass(frozen=True)
+class Pair:
+    """What a recipe is told of student and teacher.
+
+    Attributes:
+        groups: Names of the student's groups, head first.
+        student_layers: Attention layers of the student; 0 for one without attention.
+        teacher_layers: Of the teacher.
+    """
+
+    groups: tuple[str, ...]
+    student_layers: int = 0
+    teacher_layers: int = 12
+
+
+@dataclass(frozen=True)
 class RecipeKind:
     """A registered recipe.
 
     Attributes:
         options: Options model.
-        plan: From options and the student's group names, head first, to stages in order.
+        plan: From options, student and teacher to stages in order.
         summary: One line for listings.
         paper: Where it is from.
     """
 
     options: type[Options]
-    plan: Callable[[Any, tuple[str, ...]], tuple[Stage, ...]]
+    plan: Callable[[Any, Pair], tuple[Stage, ...]]
     summary: str
     paper: str
 
@@ -41,7 +56,7 @@ OrNone: TypeAlias = Annotated[Optimisation | None, BeforeValidator(lambda given:
 RECIPES: Registry[RecipeKind] = Registry("recipe", "nerdistill.recipes")
 
 
-def plan_recipe(name: str, options: Mapping[str, Any], groups: Sequence[str]) -> tuple[Stage, ...]:
+def plan_recipe(name: str, options: Mapping[str, Any], pair: Pair) -> tuple[Stage, ...]:
     """The stages of a registered recipe.
 
     Raises:
@@ -49,7 +64,7 @@ def plan_recipe(name: str, options: Mapping[str, Any], groups: Sequence[str]) ->
     """
     kind = RECIPES.get(name)
     try:
-        return kind.plan(kind.options.model_validate(dict(options)), tuple(groups))
+        return kind.plan(kind.options.model_validate(dict(options)), pair)
     except ValidationError as error:
         faults = "; ".join(f"recipe.options.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise ConfigError(f"recipe '{name}': {faults}") from error
@@ -70,4 +85,4 @@ def unfreeze(stage: Stage, groups: Sequence[str], opening: Optimisation) -> tupl
     return (*early, stage.model_copy(update={"name": f"{stage.name}-{groups[-1]}"}))
 
 
-__all__ = ["RECIPES", "Optimisation", "OrNone", "RecipeKind", "Stage", "Term", "plan_recipe", "unfreeze"]
+__all__ = ["RECIPES", "Optimisation", "OrNone", "Pair", "RecipeKind", "Stage", "Term", "plan_recipe", "unfreeze"]

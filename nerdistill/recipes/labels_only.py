@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nerdistill.recipes.base import RECIPES, Optimisation, RecipeKind, Stage, Term
+from nerdistill.recipes.base import RECIPES, Optimisation, Pair, RecipeKind, Stage, Term
 from nerdistill.students.base import Options
 
 
@@ -16,9 +16,9 @@ class LabelsOnlyOptions(Options):
     labels: Optimisation = Optimisation(epochs=40, learning_rate=2e-3, batch=1024)
 
 
-def plan(options: LabelsOnlyOptions, groups: tuple[str, ...]) -> tuple[Stage, ...]:
+def plan(options: LabelsOnlyOptions, pair: Pair) -> tuple[Stage, ...]:
     """One stage, everything open."""
-    return (Stage(name="labels", text="labelled", terms=(Term(loss="hard_tags"),), trainable=groups, optimisation=options.labels),)
+    return (Stage(name="labels", text="labelled", terms=(Term(loss="hard_tags"),), trainable=pair.groups, optimisation=options.labels),)
 
 
 RECIPES.register("labels_only")(

@@ -39,7 +39,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from nerdistill.errors import ConfigError
-from nerdistill.recipes.base import RECIPES, Optimisation, OrNone, RecipeKind, Stage, Term, unfreeze
+from nerdistill.recipes.base import RECIPES, Optimisation, OrNone, Pair, RecipeKind, Stage, Term, unfreeze
 from nerdistill.students.base import Options
 
 _FIRST = Optimisation(epochs=4, learning_rate=2e-3)
@@ -87,12 +87,13 @@ class XtremeDistilOptions(Options):
     unfreeze_representation: bool = False
 
 
-def plan(options: XtremeDistilOptions, groups: tuple[str, ...]) -> tuple[Stage, ...]:
-    """Stages for a student with these groups, head first.
+def plan(options: XtremeDistilOptions, pair: Pair) -> tuple[Stage, ...]:
+    """Stages for a student.
 
     Raises:
         ConfigError: A strategy is asked for without a stage that it is made of.
     """
+    groups = pair.groups
     family, gradual = options.strategy[:2], options.strategy.endswith(".2")
     if family == "D0" and options.labels is None:
         raise ConfigError(f"strategy {options.strategy} is the labels alone, and recipe.options.labels is left out")

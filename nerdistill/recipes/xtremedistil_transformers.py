@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from nerdistill.recipes.base import RECIPES, Optimisation, OrNone, RecipeKind, Stage, Term
+from nerdistill.recipes.base import RECIPES, Optimisation, OrNone, Pair, RecipeKind, Stage, Term
 from nerdistill.students.base import Options
 
 _FIRST = Optimisation(epochs=2, learning_rate=1e-3, batch=4096)
@@ -61,8 +61,9 @@ class XtremeDistilTransformersOptions(Options):
     labels_opening: Optimisation = _LABEL_OPENING
 
 
-def plan(options: XtremeDistilTransformersOptions, groups: tuple[str, ...]) -> tuple[Stage, ...]:
-    """Stages for a student with these groups: head, what is between, embeddings. Each part between is taken to give one state."""
+def plan(options: XtremeDistilTransformersOptions, pair: Pair) -> tuple[Stage, ...]:
+    """Stages for a student: its head, what is between, its embeddings; each part between is taken to give one state."""
+    groups = pair.groups
     body = groups[1:-1] if options.freeze_embeddings else groups[1:]
     stages: tuple[Stage, ...] = ()
     if options.representation is not None:
@@ -74,7 +75,8 @@ def plan(options: XtremeDistilTransformersOptions, groups: tuple[str, ...]) -> t
             terms += [Term(loss="attention_mse", options={"state": -number, "layer": -number, "on": "probabilities"}) for number in maps]
         stages += (
             Stage(
-                name="representation", text="transfer", live=True, terms=tuple(terms), trainable=body, optimisation=options.representation,
+                name="representation", text="transfer", teacher="live", terms=tuple(terms), trainable=body,
+                optimisation=options.representation,
                 select="held_out_loss",
             ),
         )  # fmt: skip

@@ -21,13 +21,13 @@ from nerdistill.files import DONE, finished, folder_beside, read_json
 from nerdistill.fingerprint import fingerprint
 from nerdistill.labels import tags_of
 from nerdistill.losses.base import LOSSES, LossTerm, Widths
-from nerdistill.recipes.base import plan_recipe
+from nerdistill.recipes.base import Pair, plan_recipe
 from nerdistill.records import Sentence
 from nerdistill.runtime.tagger import Tagger
 from nerdistill.steps.annotate import Signals, annotate_transfer
 from nerdistill.steps.build import build, make_vocabulary, outline, student_settings, table_identity
 from nerdistill.steps.context import Context
-from nerdistill.steps.teach import Taught, teach
+from nerdistill.steps.teach import Taught, teach, teacher_depth
 from nerdistill.steps.texts import Texts, read_texts
 from nerdistill.students.base import Student
 from nerdistill.teachers.huggingface import best_precision
@@ -95,8 +95,11 @@ def _identities(context: Context, taught: Taught, signals: Signals | None, plan:
 def plan_of(config: RunConfig, recipe: str, options: Mapping[str, Any]) -> tuple[Stage, ...]:
     """The stages of a recipe for the configured student, from nothing but the configuration."""
     student = outline(config)
-    plan = plan_recipe(recipe, options, [group.name for group in student.groups()])
-    needs = {(stage.live, need) for stage in plan for term in stage.terms for need in LOSSES.get(term.loss).needs}
+    pair = Pair(
+        tuple(group.name for group in student.groups()), len(student.state_widths) - 1 if student.heads else 0, teacher_depth(config)
+    )
+    plan = plan_recipe(recipe, options, pair)
+    needs = {(stage.teacher != "stored", need) for stage in plan for term in stage.terms for need in LOSSES.get(term.loss).needs}
     if (True, "teacher_attention") in needs and not student.heads:
         raise ConfigError(
             f"recipe '{recipe}' learns attention, which a student of kind '{config.student.kind}' has not; take a student with attention, "

@@ -7,13 +7,23 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from nerdistill.config import RunConfig
 from nerdistill.corpus.encoded import EncodedCorpus
+from nerdistill.errors import DataError, MissingExtraError
 from nerdistill.files import DONE, finished, folder_beside, read_json
 from nerdistill.fingerprint import fingerprint, sha256_file
 from nerdistill.losses.base import LOSSES, Widths
 from nerdistill.steps.context import Context
 from nerdistill.teachers.annotate import OVERLAP, Annotator
-from nerdistill.teachers.huggingface import best_precision, checkpoint_tags, load_pieces, load_teacher, resolve, save_teacher
+from nerdistill.teachers.huggingface import (
+    best_precision,
+    checkpoint_depth,
+    checkpoint_tags,
+    load_pieces,
+    load_teacher,
+    resolve,
+    save_teacher,
+)
 from nerdistill.teachers.reconcile import reconcile
 from nerdistill.training.loop import StageRun, run_stage
 from nerdistill.training.selection import DevF1
@@ -64,6 +74,17 @@ def open_teacher(context: Context, taught: Taught, layers: tuple[int, ...] = (),
     return Annotator(model, encoder, context.data.scheme, targets, config.signals.batch, layers, width)
 
 
+def open_general_teacher(context: Context) -> Annotator:
+    """The teacher as it was before fine-tuning, ready to read text: its states and attention say something, its tags nothing."""
+    config = context.config
+    source = resolve(config.teacher.model)
+    precision = best_precision(config.teacher.precision, context.accelerator.device)
+    scheme = context.data.scheme
+    model = load_teacher(source, scheme.tags, precision, config.seed, config.teacher.revision).to(context.accelerator.device)
+    encoder = load_pieces(source, config.teacher.revision).encoder(config.teacher.max_pieces)
+    return Annotator(model, encoder, scheme, tuple(range(len(scheme.tags))), config.signals.batch)
+
+
 def _fine_tune(context: Context, source: str, folder: Path, identity: str) -> None:
     config, data = context.config.teacher, context.data
     precision = best_precision(config.precision, context.accelerator.device)
@@ -107,6 +128,14 @@ def taught_seconds(taught: Taught) -> float | None:
     """Time that fine-tuning took, None for a teacher taken as it is."""
     marker = Path(taught.model) / DONE
     return read_json(marker).get("seconds") if marker.is_file() else None
+
+
+def teacher_depth(config: RunConfig) -> int:
+    """Layers of the configured teacher, from its settings alone; 12 where it is not there to be asked, as when a plan is printed."""
+    try:
+        return checkpoint_depth(resolve(config.teacher.model), config.teacher.revision)
+    except (DataError, MissingExtraError):
+        return 12
 
 
 def weights_digest(source: str) -> str:

@@ -11,7 +11,7 @@ from nerdistill.losses.base import Widths
 from nerdistill.steps.annotate import Signals
 from nerdistill.steps.build import student_encoder
 from nerdistill.steps.context import Context
-from nerdistill.steps.teach import Taught, open_teacher
+from nerdistill.steps.teach import Taught, open_general_teacher, open_teacher
 from nerdistill.students.base import Student
 from nerdistill.students.vocabulary import Vocabulary
 from nerdistill.teachers.live import read_along
@@ -45,14 +45,14 @@ class Texts:
         dev: For selection.
         widths: Of the student's states, and of the stored ones.
         transfer: With stored signals, held-out part included; None for a plan that reads none.
-        live: The same text with the teacher reading along, and what terms must fit there.
+        live: The same text with a teacher reading along, ``live`` or ``general``, and what terms must fit there.
     """
 
     labelled: EncodedCorpus
     dev: EncodedCorpus
     widths: Widths
     transfer: EncodedCorpus | None
-    live: Callable[[], tuple[EncodedCorpus, Widths]]
+    live: Callable[[str], tuple[EncodedCorpus, Widths]]
 
     def of(self, stage: Stage) -> Reading:
         """What a stage reads.
@@ -64,7 +64,7 @@ class Texts:
             return Reading(self.labelled, None, self.widths)
         if self.transfer is None:
             raise ConfigError(f"stage '{stage.name}' learns from transfer text, and this run has none")
-        everything, widths = self.live() if stage.live else (self.transfer, self.widths)
+        everything, widths = (self.transfer, self.widths) if stage.teacher == "stored" else self.live(stage.teacher)
         held_out, transfer = _part(everything, True), _part(everything, False)
         return Reading(transfer if stage.text == "transfer" else self.labelled.join(transfer), held_out, widths)
 
@@ -81,8 +81,8 @@ def read_texts(context: Context, taught: Taught, vocabulary: Vocabulary, signals
         transfer = EncodedCorpus(data.transfer, encoder, targets=store.targets())
         widths = replace(widths, teacher=store.counts["hidden_width"], layers=tuple(store.counts["layers"]))
 
-    def live() -> tuple[EncodedCorpus, Widths]:
-        annotator = open_teacher(context, taught)
+    def live(which: str) -> tuple[EncodedCorpus, Widths]:
+        annotator = open_teacher(context, taught) if which == "live" else open_general_teacher(context)
         model = annotator.model
         fits = replace(widths, teacher=model.width, layers=tuple(range(model.n_layers + 1)), teacher_heads=model.heads)
         return read_along(annotator, EncodedCorpus(data.transfer, encoder), data.transfer), fits

@@ -262,6 +262,17 @@ def checkpoint_tags(model: str, revision: str | None = None) -> tuple[str, ...] 
     return tags
 
 
+def checkpoint_depth(model: str, revision: str | None = None) -> int:
+    """Transformer layers of a checkpoint, from its settings alone.
+
+    Raises:
+        DataError: The checkpoint cannot be read.
+    """
+    from transformers import AutoConfig
+
+    return int(_from_pretrained(AutoConfig, model, revision).num_hidden_layers)
+
+
 def _head_tags(model: str, revision: str | None) -> tuple[str, ...] | None:
     from transformers import AutoConfig
 

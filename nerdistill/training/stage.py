@@ -51,7 +51,8 @@ class Stage(Options):
     Attributes:
         name: Unique in its plan; names a folder.
         text: Labelled sentences, transfer text with the teacher's signals, or both mixed.
-        live: The teacher reads along, and gives every layer and its attention; otherwise its stored signals are read. Transfer text only.
+        teacher: ``stored`` reads the signals on disk. ``live`` lets the teacher read along, which gives every layer and its attention.
+            ``general`` does so with the teacher as it was before fine-tuning. The last two are for transfer text alone.
         terms: The loss.
         trainable: Names of the parameter groups that learn, ``("*",)`` for all.
         optimisation: Steps and stopping.
@@ -61,7 +62,7 @@ class Stage(Options):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9+_-]*$")
     text: Literal["labelled", "transfer", "both"]
-    live: bool = False
+    teacher: Literal["stored", "live", "general"] = "stored"
     terms: tuple[Term, ...] = Field(min_length=1)
     trainable: tuple[str, ...] = ("*",)
     optimisation: Optimisation = Optimisation()

@@ -18,7 +18,7 @@ from nerdistill.corpus.encoded import EncodedCorpus, Encoder, Targets
 from nerdistill.errors import ConfigError
 from nerdistill.labels import LabelScheme, spans_of, tags_of
 from nerdistill.losses.base import LOSSES, LossTerm, Widths
-from nerdistill.recipes.base import RECIPES, plan_recipe
+from nerdistill.recipes.base import RECIPES, Pair, plan_recipe
 from nerdistill.records import Sentence, WordSpan
 from nerdistill.steps.distill import plan_of
 from nerdistill.students.base import STUDENTS, Shape, Student, build_student
@@ -101,17 +101,28 @@ def read_along(ranges: np.ndarray[Any, Any], states: np.ndarray[Any, Any]) -> di
 
 
 def text_of(stage: Stage) -> str:
-    return "live" if stage.live else stage.text
+    return "live" if stage.teacher != "stored" else stage.text
 
 
 def plan(recipe: str, student: Student) -> tuple[Stage, ...]:
-    return plan_recipe(recipe, {}, [group.name for group in student.groups()])
+    return plan_recipe(recipe, {}, pair_of(student))
+
+
+def pair_of(student: Student) -> Pair:
+    """With the teacher that `read_along` plays."""
+    return Pair(tuple(group.name for group in student.groups()), len(student.state_widths) - 1 if student.heads else 0, 2)
 
 
 def make_terms(stage: Stage, student: Student) -> list[tuple[LossTerm, float]]:
     terms = []
-    widths = Widths(student.state_widths, STATES, (0, 1, 2) if stage.live else (1,), student.heads, HEADS if stage.live else 0)
-    student.with_attention = stage.live
+    widths = Widths(
+        student.state_widths,
+        STATES,
+        (0, 1, 2) if stage.teacher != "stored" else (1,),
+        student.heads,
+        HEADS if stage.teacher != "stored" else 0,
+    )
+    student.with_attention = stage.teacher != "stored"
     for term in stage.terms:
         kind = LOSSES.get(term.loss)
         terms.append((kind.build(kind.options.model_validate(term.options), widths), term.weight))
@@ -176,7 +187,7 @@ def test_plan_is_valid_data(recipe: str, student_name: str, vocabulary: Vocabula
         assert names
         assert names == [name for name in groups if name in names], f"{stage.name}: unknown, repeated or disordered groups {names}"
         assert stage.select != "held_out_loss" or stage.text == "transfer", f"{stage.name}: only transfer text has a held-out part"
-        assert not stage.live or stage.text == "transfer"
+        assert stage.teacher == "stored" or stage.text == "transfer"
     last = stages[-1]
     assert last.trainable in (("*",), tuple(groups)), "the last stage leaves something frozen"
     assert plan(recipe, student) == stages
@@ -238,23 +249,23 @@ def test_one_batch_of_eight_equals_four_of_two(recipe: str, student_name: str, v
 def test_wrong_options_are_a_message(recipe: str) -> None:
     """What a user writes under recipe.options must not end in a traceback, nor be ignored."""
     with pytest.raises(ConfigError, match=r"recipe\.options\.no_such_option"):
-        plan_recipe(recipe, {"no_such_option": 1}, ("head",))
+        plan_recipe(recipe, {"no_such_option": 1}, Pair(("head",)))
     fields = RECIPES.get(recipe).options.model_fields
     for key in [key for key, field in fields.items() if isinstance(field.default, Optimisation)]:
         for wrong in ({"learning_rate": 0}, {"learning_rate": float("inf")}, {"epochs": 0}, {"batch": 0}, {"patience": -1}, {"warmup": 1.0},
                       {"clip": float("nan")}, {"schedule": "step"}, {"no_such_option": 1}):  # fmt: skip
             with pytest.raises(ConfigError, match=rf"recipe\.options\.{key}\.{next(iter(wrong))}"):
-                plan_recipe(recipe, {key: wrong}, ("head",))
+                plan_recipe(recipe, {key: wrong}, Pair(("head",)))
     for key in [key for key, field in fields.items() if field.annotation is float]:
         for number in (float("inf"), float("nan")):
             with pytest.raises(ConfigError, match=rf"recipe\.options\.{key}"):
-                plan_recipe(recipe, {key: number}, ("head",))
+                plan_recipe(recipe, {key: number}, Pair(("head",)))
 
 
 def test_an_unknown_recipe_is_a_message() -> None:
     """A misspelt recipe must name those there are."""
     with pytest.raises(ConfigError, match="xtremedistil"):
-        plan_recipe("xtremdistil", {}, ("head",))
+        plan_recipe("xtremdistil", {}, Pair(("head",)))
 
 
 HEAD_FIRST = ("head", "projection", "bilstm", "embeddings")
@@ -262,7 +273,7 @@ HEAD_FIRST = ("head", "projection", "bilstm", "embeddings")
 
 def test_xtremedistil_opens_from_the_top() -> None:
     """The paper's order: representation, then logits and labels, each from the head down, one more group at a time (algorithm 1)."""
-    stages = plan_recipe("xtremedistil", {}, HEAD_FIRST)
+    stages = plan_recipe("xtremedistil", {}, Pair(HEAD_FIRST))
     parts = [HEAD_FIRST[:n] for n in range(1, 5)]
     assert [stage.trainable for stage in stages] == [HEAD_FIRST[1:], *parts, *parts]
     assert [stage.terms[0].loss for stage in stages] == ["hidden_mse", *["logit_mse"] * 4, *["hard_tags"] * 4]
@@ -287,7 +298,7 @@ STRATEGIES: dict[str, list[tuple[str, list[str]]]] = {
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_xtremedistil_strategies_are_the_papers(strategy: str) -> None:
     """The paper compares these; one that is not what it is called makes the study a fiction."""
-    stages = plan_recipe("xtremedistil", {"strategy": strategy}, HEAD_FIRST)
+    stages = plan_recipe("xtremedistil", {"strategy": strategy}, Pair(HEAD_FIRST))
     assert [(stage.text, [term.loss for term in stage.terms]) for stage in stages] == STRATEGIES[strategy]
     after = [stage.trainable for stage in stages if stage.terms[0].loss != "hidden_mse"]
     steps = len(after) // 4
@@ -301,7 +312,7 @@ def test_every_strategy_learns(strategy: str, vocabulary: Vocabulary, tmp_path: 
     student = make_student("bilstm", vocabulary, dropout=0.0)
     texts = corpora(student, vocabulary)
     groups = [group.name for group in student.groups()]
-    for stage in plan_recipe("xtremedistil", {"strategy": strategy, "representation_loss": "hidden_kl"}, groups):
+    for stage in plan_recipe("xtremedistil", {"strategy": strategy, "representation_loss": "hidden_kl"}, Pair(tuple(groups))):
         before = own_loss(student, make_terms(stage, student), texts[text_of(stage)])
         terms = train(stage, student, texts[text_of(stage)], tmp_path / stage.name, epochs=15, batch=28, learning_rate=1e-2, warmup=0.0)
         assert own_loss(student, terms, texts[text_of(stage)]) < before, stage.name
@@ -310,26 +321,26 @@ def test_every_strategy_learns(strategy: str, vocabulary: Vocabulary, tmp_path: 
 def test_xtremedistil_hands_weights_and_layer_on() -> None:
     """Weights of the joint loss, or the layer, that reach no term would make rows of a study equal without anybody noticing."""
     options = {"strategy": "D2", "label_weight": 2.0, "logit_weight": 3.0, "representation_weight": 4.0, "layer": 9}
-    (stage,) = plan_recipe("xtremedistil", options, HEAD_FIRST)
+    (stage,) = plan_recipe("xtremedistil", options, Pair(HEAD_FIRST))
     assert [term.weight for term in stage.terms] == [2.0, 3.0, 4.0]
     assert stage.terms[2].options == {"layer": 9}
 
 
 def test_xtremedistil_can_leave_parts_out() -> None:
     """The ablations (without representation; logits alone) must be what they are called."""
-    stages = plan_recipe("xtremedistil", {"representation": False, "labels": False, "strategy": "D4.1"}, HEAD_FIRST)
+    stages = plan_recipe("xtremedistil", {"representation": False, "labels": False, "strategy": "D4.1"}, Pair(HEAD_FIRST))
     assert [stage.name for stage in stages] == ["logits"]
-    stages = plan_recipe("xtremedistil", {"unfreeze_representation": True}, HEAD_FIRST)
+    stages = plan_recipe("xtremedistil", {"unfreeze_representation": True}, Pair(HEAD_FIRST))
     assert [stage.trainable for stage in stages[:3]] == [HEAD_FIRST[1:2], HEAD_FIRST[1:3], HEAD_FIRST[1:4]]
     assert {stage.select for stage in stages[:3]} == {"held_out_loss"}
     with pytest.raises(ConfigError, match="labels"):
-        plan_recipe("xtremedistil", {"strategy": "D0-S", "labels": False}, HEAD_FIRST)
+        plan_recipe("xtremedistil", {"strategy": "D0-S", "labels": False}, Pair(HEAD_FIRST))
 
 
 def test_xtremedistil_hands_its_temperature_on() -> None:
     """A temperature that reaches no loss; one handed to a loss that has none would fail at the stage's start."""
     options = {"logit_loss": "soft_tags", "temperature": 2.0, "strategy": "D4.1"}
-    terms = [term for stage in plan_recipe("xtremedistil", options, HEAD_FIRST) for term in stage.terms if term.loss == "soft_tags"]
+    terms = [term for stage in plan_recipe("xtremedistil", options, Pair(HEAD_FIRST)) for term in stage.terms if term.loss == "soft_tags"]
     assert [term.options for term in terms] == [{"temperature": 2.0}]
 
 
@@ -338,9 +349,9 @@ TRANSFORMER = ("head", "layer_2", "layer_1", "embeddings")
 
 def test_xtremedistil_transformers_aligns_from_the_top() -> None:
     """State i belongs to teacher layer i + L_t - L_s: all are counted from the last, the student's embeddings among them."""
-    stages = plan_recipe("xtremedistil_transformers", {}, TRANSFORMER)
+    stages = plan_recipe("xtremedistil_transformers", {}, Pair(TRANSFORMER, 2))
     assert [stage.name for stage in stages] == ["representation", "logits-head", "logits", "labels-head", "labels"]
-    assert [stage.live for stage in stages] == [True, False, False, False, False]
+    assert [stage.teacher for stage in stages] == ["live", *["stored"] * 4]
     hidden = [(term.options["state"], term.options["layer"]) for term in stages[0].terms if term.loss == "hidden_mse"]
     maps = [(term.options["state"], term.options["layer"]) for term in stages[0].terms if term.loss == "attention_mse"]
     assert hidden == [(-1, -1), (-2, -2), (-3, -3)]
@@ -351,7 +362,7 @@ def test_xtremedistil_transformers_aligns_from_the_top() -> None:
 def test_xtremedistil_transformers_can_do_with_less() -> None:
     """Fewer states, no attention, a frozen table: each must be what it is called."""
     options = {"states": 1, "attention": False, "freeze_embeddings": True, "labels": False}
-    stages = plan_recipe("xtremedistil_transformers", options, TRANSFORMER)
+    stages = plan_recipe("xtremedistil_transformers", options, Pair(TRANSFORMER, 2))
     assert [(term.loss, term.options) for term in stages[0].terms] == [("hidden_mse", {"state": -1, "layer": -1})]
     assert all("embeddings" not in stage.trainable for stage in stages)
     assert stages[-1].name == "logits"
