@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart results test lint types check format bench clean
+.PHONY: help quickstart results tables test lint types check format bench clean
 
 help:           ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ format: $(VENV)/dev.stamp         ## Apply the style
 
 results: $(VENV)/train.stamp      ## Write results/quickstart.json anew
 	$(BIN)/nerdistill run configs/quickstart.toml --results results/quickstart.json
+
+tables: $(VENV)/train.stamp       ## Bring the tables and pictures of README and docs/ up to date with results/
+	$(BIN)/python -m nerdistill.evaluation.documents README.md docs/*.md
 
 bench: $(VENV)/train.stamp        ## Words per second of student and teacher of the quickstart, side by side
 	$(BIN)/nerdistill evaluate configs/quickstart.toml

@@ -8,19 +8,35 @@ from pathlib import Path
 
 import pytest
 
-from nerdistill.evaluation.tables import markdown_table
+from nerdistill.evaluation.documents import FIGURE, MARKER, figures, fill
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-RESULTS = sorted((ROOT / "results").glob("*.json"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RESULTS = sorted((ROOT / "results").rglob("*.json"))
 
 
-@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
-def test_tables_come_from_results(path: Path) -> None:
-    """Prevents figures in the README that no run measured."""
-    results = json.loads(path.read_text(encoding="utf-8"))
-    assert {"what", "command", "commit", "date", "machine", "data", "rows"} <= set(results)
-    assert markdown_table(results).strip() in README
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_tables_come_from_results(page: Path) -> None:
+    """Prevents figures in pages that no run measured; `make tables` brings them up to date."""
+    text = page.read_text(encoding="utf-8")
+    assert text == fill(text, ROOT, page.name)
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: str(path.relative_to(ROOT / "results")))
+def test_results_say_where_they_come_from_and_are_shown(path: Path) -> None:
+    """Prevents results that cannot be made again, and results that nobody sees."""
+    assert {"what", "command", "commit", "date", "machine", "data", "rows"} <= set(json.loads(path.read_text(encoding="utf-8")))
+    lines = [line for page in PAGES for line in page.read_text(encoding="utf-8").splitlines()]
+    shown = {found["file"] for found in map(MARKER.fullmatch, lines) if found}
+    assert path.relative_to(ROOT).as_posix() in shown
+
+
+def test_pictures_come_from_results() -> None:
+    """Prevents a picture that is older than the studies it shows, or that outlives them."""
+    drawn = figures(ROOT)
+    assert all(path.is_file() and path.read_text(encoding="utf-8") == text for path, text in drawn.items())
+    assert drawn or not (ROOT / FIGURE).exists()
 
 
 def test_make_targets_exist() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,23 @@ import onnxruntime
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 
+import nerdistill
+from nerdistill.corpus.encoded import EncodedCorpus, Encoder
 from nerdistill.errors import BundleError
 from nerdistill.export import bundle_writer
 from nerdistill.export.bundle_writer import Manifest, write_bundle
 from nerdistill.files import DONE, finished
+from nerdistill.records import Sentence
 from nerdistill.runtime.bundle import CARD, INFO, VARIANTS, WEIGHTS, BundleInfo, open_bundle
 from nerdistill.runtime.tagger import Tagger
-from nerdistill.students.base import Student, count_parameters
-from nerdistill.students.vocabulary import Vocabulary
+from nerdistill.students.base import Shape, Student, build_student, count_parameters
+from nerdistill.students.vocabulary import Vocabulary, prune
 from nerdistill.text.collate import collate_words
 from nerdistill.text.encoder import WordTable
+from nerdistill.text.windows import windows
+from tests.conftest import TEXT
 
 MANIFEST = Manifest("tiny", ("PER", "LOC", "ORG"), ("no", "de"), {"kind": "bilstm"}, "1.2.3", {"teacher": "big", "licence": "mit"})
 
@@ -175,3 +182,93 @@ class TestFolder:
         if before:
             assert {file.name: file.read_bytes() for file in path.iterdir()} == old
             assert open_bundle(path).files
+
+
+class TestOverPieces:
+    @pytest.fixture
+    def pieces(self, tokenizer: Tokenizer) -> Vocabulary:
+        """A vocabulary with begin and end pieces."""
+        return prune(tokenizer, unk_id=3, pad_id=1, words=Counter(TEXT), budget=150, ends=(0, 2))
+
+    @pytest.fixture
+    def reader(self, pieces: Vocabulary) -> Student:
+        """A Transformer with opinions that reads 62 pieces at once."""
+        options = {"layers": 2, "width": 12, "heads": 3, "ffn": 24, "positions": 64, "embedding_width": 8}
+        made = build_student("transformer", options, Shape(pieces.tokenizer.get_vocab_size(), 7), None, seed=3).eval()
+        draw = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            for weight in made.parameters():
+                weight.add_(torch.randn(weight.shape, generator=draw) * (1.0 if weight.ndim > 1 else 0.0))
+        return made
+
+    @pytest.fixture
+    def written(self, path: Path, reader: Student, pieces: Vocabulary) -> BundleInfo:
+        """Its bundle, 8-bit network included."""
+        return write_bundle(path, reader, pieces, MANIFEST, score=f1({"de": 0.5}, {"de": 0.5}))
+
+    SENTENCES: tuple[list[str], ...] = (
+        ["Anna", "Schmidt", "besucht", "Berlin", "."],
+        ["東"],
+        ["محمد", "علي", "زار", "القاهرة", "unbekanntes", "<s>"],
+        ["Ola", "x" * 30, "i", "Oslo"],
+        [],
+        ["\u200b", "Paris"],
+    )
+
+    def test_says_how_to_read_it(self, written: BundleInfo, path: Path) -> None:
+        """Prevents a bundle that is opened and then reads sentences without their ends, or more pieces than it has positions."""
+        info = open_bundle(path).info
+        assert info == written.model_copy(update={"digests": info.digests})
+        assert (info.inputs, info.bos_id, info.eos_id, info.window) == ("pieces", 2, 3, 62)
+
+    def test_the_tagger_says_what_the_student_says(self, written: BundleInfo, path: Path, reader: Student, pieces: Vocabulary) -> None:
+        """Prevents serving from making other arrays of the same words than training does."""
+        found, _ = Tagger.load(path, "fp32", threads=1).log_probabilities(self.SENTENCES)
+        encoder = Encoder(WordTable(pieces.tokenizer, unk_id=1, pad_id=0), 2, 3, bundle_writer.window_of(reader))
+        corpus = EncodedCorpus([Sentence(tuple(words)) for words in self.SENTENCES if words], encoder)
+        with torch.no_grad():
+            (expected,) = corpus.predict(lambda batch: (reader(batch).logits.log_softmax(dim=-1),), budget=100)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+
+    def test_a_batch_changes_nothing(self, written: BundleInfo, path: Path) -> None:
+        """Prevents tags that depend on the sentences beside: one at a time, 64 at once, padded or not."""
+        tagger = Tagger.load(path, "fp32", threads=1)
+        choose = np.random.default_rng(0)
+        sentences = [choose.choice(TEXT, size).tolist() for size in (*choose.integers(1, 20, 63), 19)]
+        together, alone = tagger.tag_words(sentences), [tagger.tag_words([words])[0] for words in sentences]
+        assert len({span.label for spans in alone for span in spans}) > 1
+        for one, other in zip(together, alone, strict=True):
+            assert [(span.start, span.stop, span.label) for span in one] == [(span.start, span.stop, span.label) for span in other]
+            np.testing.assert_allclose([span.score for span in one], [span.score for span in other], atol=1e-4)
+
+    def test_a_long_text_is_windowed_by_pieces(self, written: BundleInfo, path: Path, pieces: Vocabulary) -> None:
+        """Prevents more pieces than there are positions, and words that are lost, or read at the edge of a window, in a long text."""
+        tagger = Tagger.load(path, "fp32", threads=1)
+        words = np.random.default_rng(1).choice([*TEXT, "unbekanntes", "x" * 99], 700).tolist()
+        table = WordTable(pieces.tokenizer, unk_id=1, pad_id=0)
+        costs = table.lengths[table.rows(words)]
+        assert costs.sum() > 20 * 62
+        found, _ = tagger.log_probabilities([words])
+        for part in windows(costs, 62, written.overlap):
+            assert costs[part.start : part.stop].sum() <= 62
+            alone, _ = tagger.log_probabilities([words[part.start : part.stop]])
+            kept = alone[part.keep_start - part.start : part.keep_stop - part.start]
+            np.testing.assert_allclose(found[part.keep_start : part.keep_stop], kept, atol=1e-3)
+        text = " ".join(TEXT * 20)
+        entities = tagger(text)
+        assert entities
+        assert all(text[entity.start : entity.stop] == entity.text for entity in entities)
+        assert entities[-1].start > len(text) * 0.9, "the end of the text was read"
+
+    def test_eight_bits_tag(self, written: BundleInfo, path: Path) -> None:
+        """Prevents an 8-bit network that cannot be opened, or is another one."""
+        full, small = (Tagger.load(path, variant, threads=1).log_probabilities(self.SENTENCES)[0] for variant in ("fp32", "int8"))
+        assert not np.array_equal(full, small)
+        assert np.abs(np.exp(full) - np.exp(small)).mean() < 0.05
+        assert len(nerdistill.load(path).tag_words(self.SENTENCES)) == len(self.SENTENCES)
+
+    def test_a_vocabulary_without_ends_is_refused(self, path: Path, reader: Student, vocabulary: Vocabulary) -> None:
+        """Prevents a bundle that no tagger opens, found after hours of training."""
+        with pytest.raises(ValueError, match="needs begin and end pieces"):
+            write_bundle(path, reader, vocabulary, MANIFEST)
+        assert not path.exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,7 +36,11 @@ class SelfAttention(nn.Module):
     def forward(self, states: Tensor, real: Tensor) -> Tensor:
         """``[B, S, width]`` to the same shape; ``real`` ``[B, 1, 1, S]``, True where a piece may be read."""
         query, key, value = (self._by_head(part) for part in self.query_key_value(states).chunk(3, dim=-1))
-        context = F.scaled_dot_product_attention(query, key, value, attn_mask=real)
+        if states.device.type == "cpu":  # the kernel's backward pass in bfloat16 takes five times as long there as in float32
+            with torch.autocast("cpu", enabled=False):
+                context = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), attn_mask=real)
+        else:
+            context = F.scaled_dot_product_attention(query, key, value, attn_mask=real)
         read: Tensor = self.output(context.transpose(1, 2).flatten(2))
         return read
 
@@ -48,7 +53,8 @@ class SelfAttention(nn.Module):
         size = 2 * states.shape[-1]
         query, key = F.linear(states, self.query_key_value.weight[:size], self.query_key_value.bias[:size]).chunk(2, dim=-1)
         queries, keys = self._by_head(query).float(), self._by_head(key).float()
-        scores: Tensor = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
+        with torch.autocast(states.device.type, enabled=False):
+            scores: Tensor = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
         return scores
 
     def _by_head(self, states: Tensor) -> Tensor:

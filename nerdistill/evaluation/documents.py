@@ -1,0 +1,160 @@
+"""Tables and pictures of pages from results files: what a page shows is made by a command, never typed.
+
+A table stands between two lines of a page, the first of which names its file, from the folder that holds ``results/``::
+
+    <!-- table: results/quickstart.json -->
+    <!-- end of table -->
+
+``scores`` or ``costs`` after the name shows only the first or the second table of that file. The picture of all studies,
+`FIGURE`, is drawn from the files under ``results/study/``. Run it with ``python -m nerdistill.evaluation.documents PAGE...``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nerdistill.errors import DataError, NerdistillError
+from nerdistill.evaluation.pareto import pareto
+from nerdistill.evaluation.study_tables import study_table
+from nerdistill.evaluation.tables import Results, costs, markdown, markdown_table
+from nerdistill.files import read_json, write_atomic
+
+FIGURE = "docs/images/pareto.svg"
+STUDIES = "results/study"
+MARKER = re.compile(r"<!-- table: (?P<file>\S+\.json)(?: (?P<part>scores|costs))? -->")
+_NEARLY = re.compile(r"[^`]*<!--\s*table\b")  # a marker with a slip in it; in backticks it is only spoken of
+_END = "<!-- end of table -->"
+
+
+def root_of(page: Path) -> Path:
+    """The folder that names in a page start from: the page's own or the one above, whichever has ``results/``.
+
+    Raises:
+        DataError: Neither has.
+    """
+    near = page.resolve().parents[:2]
+    for folder in near:
+        if (folder / "results").is_dir():
+            return folder
+    raise DataError(f"{page}: no folder results/ in {' or '.join(map(str, near))}; expected a page of the repository or of its docs/")
+
+
+def fill(text: str, root: Path, where: str) -> str:
+    """The text of a page with every table made anew; what is outside the markers stays as it is.
+
+    Args:
+        text: Of the page.
+        root: The folder that the files' names start from.
+        where: Name of the page, for errors.
+
+    Raises:
+        DataError: A marker is malformed, not closed or not opened; its file is missing or has no such table.
+    """
+    lines: list[str] = []
+    opened = 0
+    for number, line in enumerate(text.split("\n"), start=1):
+        found = MARKER.fullmatch(line)
+        if opened and line != _END:
+            if line and not line.startswith("|"):
+                raise DataError(f"{where}:{opened}: the table is not closed before line {number}; put '{_END}' on a line of its own")
+            continue
+        if not found and _NEARLY.match(line):
+            expected = "'<!-- table: results/NAME.json [scores|costs] -->' alone on its line"
+            raise DataError(f"{where}:{number}: found '{line.strip()}', expected {expected}")
+        if line == _END and not opened:
+            raise DataError(f"{where}:{number}: '{_END}' without a table before it; remove it or put a marker before the table")
+        lines.append(line)
+        opened = number if found else 0
+        if found:
+            lines += _table(root, found["file"], found["part"], f"{where}:{number}").rstrip("\n").split("\n")
+    if opened:
+        raise DataError(f"{where}:{opened}: the table is not closed; put '{_END}' on a line of its own after it")
+    return "\n".join(lines)
+
+
+def _read(path: Path, where: str) -> Results:
+    try:
+        results = read_json(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{where}: no file {path}; name one that is there, or run the command that writes it") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{where}: {path} cannot be read as JSON ({error}); run the command that writes it anew") from error
+    if not isinstance(results, dict) or not isinstance(results.get("rows"), list):
+        raise DataError(
+            f"{where}: {path} has no rows; expected a results file, as --results of `nerdistill run` and `nerdistill study` writes"
+        )
+    return results
+
+
+def _table(root: Path, name: str, part: str | None, where: str) -> str:
+    """The Markdown of one marker: a study's table, or F1 by language and costs, or one of these two."""
+    results = _read(root / name, where)
+    if "columns" in results or name.startswith(f"{STUDIES}/"):
+        if part:
+            raise DataError(f"{where}: {name} is a study, which has one table; leave out '{part}'")
+        return study_table(results)
+    whole, (heads, lines) = markdown_table(results), costs(results)
+    second = markdown(heads, lines) if lines else ""
+    chosen = {"scores": whole.removesuffix(second), "costs": second}.get(part or "", whole)
+    if not chosen.strip():
+        raise DataError(
+            f"{where}: {name} has no {part or 'scores or costs'} to show; remove the marker or run the command that writes the file"
+        )
+    return chosen
+
+
+def figures(root: Path) -> dict[Path, str]:
+    """The pictures by where they belong; none where no study has students with parameters, F1 and speed.
+
+    Raises:
+        DataError: A file is not a results file.
+    """
+    drawn = pareto([_read(path, STUDIES) for path in sorted((root / STUDIES).glob("*.json"))])
+    return {root / FIGURE: drawn} if drawn else {}
+
+
+def update(pages: Sequence[Path]) -> list[Path]:
+    """Write the pages and pictures that are not what `fill` and `figures` make; none of them if any has an error.
+
+    Returns:
+        What was written.
+
+    Raises:
+        DataError: A page cannot be read, or see `fill`, `figures` and `root_of`.
+    """
+    wanted: dict[Path, str] = {}
+    for page in pages:
+        root = root_of(page)
+        try:
+            wanted[page] = fill(page.read_text(encoding="utf-8"), root, str(page))
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{page}: cannot be read ({error}); expected a page of Markdown in UTF-8") from error
+        wanted |= figures(root)
+    changed = [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    for path in changed:
+        write_atomic(path, wanted[path])
+    return changed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Bring pages up to date and say which ones changed; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nerdistill.evaluation.documents", description="Make tables and pictures from results files."
+    )
+    parser.add_argument("pages", nargs="+", type=Path, metavar="PAGE", help="Markdown with <!-- table: results/NAME.json --> markers.")
+    try:
+        changed = update(parser.parse_args(arguments).pages)
+    except NerdistillError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    for path in changed:
+        print(f"written  {path}")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
