@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -98,6 +98,27 @@ class SwapConfig(_Section):
     names: str = ""
 
 
+class ReplaceConfig(_Section):
+    """More transfer text: labelled training sentences with words outside entities replaced; see `nerdistill.corpus.replace`.
+
+    Where `SwapConfig.copies` is above 0, each of these has its entities swapped once as well.
+
+    Attributes:
+        copies: New sentences for each one.
+        probability: That a word is replaced.
+        candidates: K; a word is replaced by one of so many.
+        source: ``neighbours``, the nearest words in a model's table, or ``masked_lm``, those that a masked language model finds most
+            probable: far slower.
+        model: The model, folder or hub id; empty for the teacher before fine-tuning.
+    """
+
+    copies: int = Field(default=0, ge=0)
+    probability: float = Field(default=0.4, gt=0, le=1)
+    candidates: int = Field(default=15, ge=1)
+    source: Literal["neighbours", "masked_lm"] = "neighbours"
+    model: str = ""
+
+
 class DataConfig(_Section):
     """What to learn from.
 
@@ -109,6 +130,7 @@ class DataConfig(_Section):
         transfer: Unlabelled sources.
         language_id: How the language of transfer text is told.
         swap: Entity swapping.
+        replace: Replacing words outside entities.
         alpha: Languages are sampled by size^alpha; 1 takes the text as it is.
     """
 
@@ -119,6 +141,7 @@ class DataConfig(_Section):
     transfer: tuple[TransferSource, ...] = ()
     language_id: LanguageIdConfig = LanguageIdConfig()
     swap: SwapConfig = SwapConfig()
+    replace: ReplaceConfig = ReplaceConfig()
     alpha: float = Field(default=1.0, ge=0, le=1)
 
     @model_validator(mode="after")
@@ -176,18 +199,24 @@ class TeacherConfig(_Section):
     accumulate: int = Field(default=1, ge=1)
 
 
+Engine: TypeAlias = Literal["torch", "onnx", "onnx-int8"]
+
+
 class SignalsConfig(_Section):
-    """What is kept of the teacher's reading.
+    """The teacher's reading of the transfer text, and what is kept of it.
 
     Attributes:
         layers: Layers whose states are kept, 0 for the embeddings.
         width: Dimensions that each is reduced to; 0 keeps none.
         batch: Padded pieces in one forward pass.
+        engine: What the teacher reads with. ``onnx`` and ``onnx-int8`` run BERT and RoBERTa teachers on the CPU, in float32 and with 8-bit
+            weights, whatever `TeacherConfig.precision` says; ``nerdistill engines`` measures which is fastest and what it changes.
     """
 
     layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(6,), min_length=1)
     width: int = Field(default=128, ge=0, le=4096)
     batch: int = Field(default=2048, ge=16)
+    engine: Engine = "torch"
 
 
 class StudentConfig(_Section):

@@ -11,6 +11,7 @@ import sys
 import typer
 
 from nerdistill.cli import steps, study, tag
+from nerdistill.cli.engines import engines
 from nerdistill.cli.info import info
 from nerdistill.cli.listing import plan, recipes, students
 from nerdistill.errors import NerdistillError
@@ -29,6 +30,7 @@ app.command("distill")(steps.distill)
 app.command()(steps.evaluate)
 app.command()(steps.package)
 app.command()(study.study)
+app.command()(engines)
 app.command()(tag.tag)
 app.command()(info)
 app.command()(plan)

@@ -64,8 +64,13 @@ def _context(
 
 
 def called(data_root: Path | None) -> str:
-    """How the program was called, for results that are published: where somebody keeps their data is left out."""
-    return "nerdistill " + shlex.join("PATH" if data_root is not None and word == str(data_root) else word for word in sys.argv[1:])
+    """How the program was called, for results that are published: where somebody keeps their files is left out."""
+
+    def public(word: str) -> str:
+        key, equals, value = word.rpartition("=")
+        return key + equals + "PATH" if Path(value).is_absolute() or (data_root is not None and word == str(data_root)) else word
+
+    return "nerdistill " + shlex.join(public(word) for word in sys.argv[1:])
 
 
 def _print(text: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from nerdistill.errors import ConfigError, DataError
+from nerdistill.errors import DataError
 from nerdistill.steps.context import Context
 from nerdistill.steps.teach import Taught, open_teacher, teach
 from nerdistill.teachers.annotate import annotate
@@ -35,7 +36,9 @@ def annotate_transfer(context: Context, taught: Taught | None = None) -> Signals
     config, text = context.config, context.data.transfer
     if not text:
         raise DataError("there is no transfer text: name some under [[data.transfer]], or set data.swap.copies")
-    settings = {"layers": config.signals.layers, "width": config.signals.width, "window": config.teacher.max_pieces}
+    settings: dict[str, Any] = {"layers": config.signals.layers, "width": config.signals.width, "window": config.teacher.max_pieces}
+    if config.signals.engine != "torch":
+        settings["engine"] = config.signals.engine
     precision = config.teacher.precision
     label_map = config.teacher.label_map if not config.teacher.fine_tune else None
     identity = context.identity("annotate", taught.identity, context.transfer_digest, settings, precision, label_map, config.data.types)
@@ -43,9 +46,6 @@ def annotate_transfer(context: Context, taught: Taught | None = None) -> Signals
     with context.making(folder):
         if not store_ready(folder, identity):
             context.log.say("signals: the teacher reads the transfer text")
-            annotator = open_teacher(context, taught, config.signals.layers, config.signals.width)
-            depth = annotator.model.n_layers
-            if max(config.signals.layers) > depth:
-                raise ConfigError(f"signals.layers = {list(config.signals.layers)}: the teacher has layers 0 (embeddings) to {depth}")
+            annotator = open_teacher(context, taught, config.signals.layers, config.signals.width, config.signals.engine)
             annotate(annotator, text, folder, identity, context.log.named("signals", identity))
     return Signals(folder, identity)

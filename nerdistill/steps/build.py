@@ -26,9 +26,13 @@ from nerdistill.text.encoder import WordTable
 
 
 def student_settings(config: RunConfig) -> dict[str, Any]:
-    """The student's settings with every default written out: a default that changes must change the fingerprint."""
+    """What is set of the student otherwise than by default, for fingerprints; see `nerdistill.steps.context.STEP_VERSIONS`."""
     options = student_options(config.student.kind, config.student.options)
-    return {**config.student.model_dump(), "options": options.model_dump()}
+    return {
+        "kind": config.student.kind,
+        **config.student.model_dump(exclude_defaults=True),
+        "options": options.model_dump(exclude_defaults=True),
+    }
 
 
 def outline(config: RunConfig) -> Student:

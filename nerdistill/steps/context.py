@@ -24,7 +24,11 @@ from nerdistill.steps.prepare import RunData, prepare
 from nerdistill.training.runlog import RunLog
 
 STEP_VERSIONS = {"teach": 1, "annotate": 1, "distill": 2}
-"""Part of every fingerprint; counts up when a step comes to do something else with the same input."""
+"""Part of every fingerprint; counts up when a step comes to do something else with the same input.
+
+So too when a default changes: what is set as by default is left out of fingerprints, so that a setting which is new in the program leaves
+finished work valid. A test holds the defaults to these numbers.
+"""
 
 
 class Context:

@@ -29,7 +29,7 @@ from nerdistill.steps.build import build, make_vocabulary, outline, student_sett
 from nerdistill.steps.context import Context
 from nerdistill.steps.teach import Taught, teach, teacher_depth
 from nerdistill.steps.texts import Texts, read_texts
-from nerdistill.students.base import Student
+from nerdistill.students.base import Student, student_options
 from nerdistill.teachers.huggingface import best_precision
 from nerdistill.training.loop import StageRun, run_stage
 from nerdistill.training.runlog import RunLog
@@ -87,7 +87,7 @@ def _identities(context: Context, taught: Taught, signals: Signals | None, plan:
     }
     found = []
     for stage in plan:
-        identity = fingerprint(identity, stage.model_dump(), texts[stage.text], context.dev_digest)
+        identity = fingerprint(identity, stage.model_dump(exclude_defaults=True), texts[stage.text], context.dev_digest)
         found.append(identity)
     return tuple(found)
 
@@ -131,7 +131,7 @@ def _train(context: Context, taught: Taught, signals: Signals | None, plan: tupl
         languages=context.config.data.languages,
         student={
             "kind": context.config.student.kind,
-            "options": student_settings(context.config)["options"],
+            "options": student_options(context.config.student.kind, context.config.student.options).model_dump(),
             "pieces": len(vocabulary.teacher_ids),
         },
         version=context.config.package.version,
@@ -219,12 +219,17 @@ def _build_term(term: Term, widths: Widths, identity: str) -> LossTerm:
         return kind.build(kind.options.model_validate(term.options), widths)
 
 
+def public_name(model: str) -> str:
+    """A model's name without the folder that it happens to be in."""
+    return Path(model).name if Path(model).is_absolute() or Path(model).is_dir() else model
+
+
 def _provenance(context: Context, system: str, embeddings: str) -> dict[str, Any]:
     config = context.config
     return {
         "nerdistill": __version__,
         "licence": config.package.licence,
-        "teacher": config.teacher.model if system == "student" else "none",
+        "teacher": public_name(config.teacher.model) if system == "student" else "none",
         "recipe": config.recipe.model_dump() if system == "student" else {"name": "labels_only"},
         "embeddings": embeddings,
         "seed": config.seed,

@@ -21,7 +21,7 @@ from nerdistill.records import Sentence
 from nerdistill.runtime.bundle import INFO, VARIANTS, read_info
 from nerdistill.runtime.tagger import Tagger
 from nerdistill.steps.context import Context
-from nerdistill.steps.distill import Distilled, distill, tagger_tags, train_baseline
+from nerdistill.steps.distill import Distilled, distill, public_name, tagger_tags, train_baseline
 from nerdistill.steps.prepare import read_test
 from nerdistill.steps.teach import open_teacher, taught_seconds, teach
 from nerdistill.students.base import count_parameters
@@ -47,7 +47,7 @@ def evaluate(context: Context) -> dict[str, Any]:
     rows = [
         {
             "system": "teacher",
-            "description": config.teacher.model,
+            "description": public_name(config.teacher.model),
             "parameters": count_parameters(annotator.model),
             "bytes": sum(weight.numel() * weight.element_size() for weight in annotator.model.parameters()),
             "seconds": taught_seconds(taught),

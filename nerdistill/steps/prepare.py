@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nerdistill.config import RunConfig, SourceFormat, TransferSource
-from nerdistill.corpus.augment import names_in, read_names, swap_entities
+from nerdistill.corpus.augment import Names, names_in, read_names, swap_entities
 from nerdistill.corpus.labelmap import LabelMap
 from nerdistill.corpus.language_id import ANY, Dropped, FastText, Screen, accepted_codes, confusions
 from nerdistill.corpus.readers import ReadOptions, read
+from nerdistill.corpus.replace import Candidates, MaskedModel, masked_words, neighbours, replace_words, words_outside
 from nerdistill.corpus.splits import digests, distinct, evenly, split_by_content, without
 from nerdistill.errors import ConfigError, DataError
-from nerdistill.labels import LabelScheme
-from nerdistill.records import Sentence
+from nerdistill.labels import LabelScheme, spans_of
+from nerdistill.records import Sentence, labelled
+from nerdistill.text.encoder import WordTable
 
 DEV_FRACTION = 0.1
 
@@ -53,7 +55,8 @@ def prepare(config: RunConfig) -> RunData:
 
     Raises:
         DataError: A file is missing or malformed.
-        ConfigError: The types do not fit the files, or language identification knows nothing of a language.
+        ConfigError: The types do not fit the files, language identification knows nothing of a language, or a masked language model is
+            asked for and the named one is none.
         MissingExtraError: Language identification is asked for and not installed.
     """
     scheme = LabelScheme(config.data.types)
@@ -62,7 +65,8 @@ def prepare(config: RunConfig) -> RunData:
     held_out = test | digests(dev)
     kept = without(train, held_out)
     screen = _screen(config)
-    transfer = [*_transfer(config, screen), *_swapped(config, kept)]
+    replaced = _replaced(config, kept)
+    transfer = [*_transfer(config, screen), *_swapped(config, kept), *replaced]
     clean = without(distinct(transfer), held_out)
     if not kept or not dev:
         raise DataError(f"{len(kept)} training and {len(dev)} dev sentences are left; both are needed")
@@ -76,6 +80,7 @@ def prepare(config: RunConfig) -> RunData:
         "transfer_dropped_as_repeated_or_held_out": len(transfer) - len(clean),
         "transfer_dropped_by_language_id": len(screen.dropped),
         "transfer_too_short_for_language_id": screen.unjudged,
+        "transfer_replaced": len(replaced),
     }
     return RunData(scheme, tuple(kept), tuple(dev), tuple(clean), counts, tuple(screen.dropped))
 
@@ -125,14 +130,61 @@ def _routed(config: RunConfig, source: TransferSource, screen: Screen) -> list[S
 
 
 def _swapped(config: RunConfig, train: Sequence[Sentence]) -> list[Sentence]:
-    swap = config.data.swap
-    if not swap.copies:
-        return []
-    names = names_in(train)
-    for language in config.data.languages if swap.names else ():
-        for key, more in read_names(_path(config, swap.names, language), language, config.data.types).items():
+    copies = config.data.swap.copies
+    return swap_entities(train, _names(config, train), copies, config.seed) if copies else []
+
+
+def _names(config: RunConfig, train: Sequence[Sentence]) -> Names:
+    names, path = names_in(train), config.data.swap.names
+    for language in config.data.languages if path else ():
+        for key, more in read_names(_path(config, path, language), language, config.data.types).items():
             names[key] = list(dict.fromkeys([*names.get(key, []), *more]))
-    return swap_entities(train, names, swap.copies, config.seed)
+    return names
+
+
+def _replaced(config: RunConfig, train: Sequence[Sentence]) -> list[Sentence]:
+    """Without tags, the entities of those that have any swapped once if entities are swapped at all."""
+    settings = config.data.replace
+    if not settings.copies:
+        return []
+    made = replace_words(train, _candidates(config, train), settings.copies, settings.probability, config.seed)
+    swapped: list[Sentence] = []
+    if config.data.swap.copies:
+        swapped = swap_entities(made, _names(config, train), 1, config.seed + 1)  # other names than those of `_swapped`
+        made = [sentence for sentence, tags in labelled(made) if not spans_of(tags)]
+    return [*(replace(sentence, tags=None) for sentence in made), *swapped]
+
+
+def _candidates(config: RunConfig, train: Sequence[Sentence]) -> Candidates:
+    from nerdistill.teachers.huggingface import load_pieces, load_table, resolve  # only here: most runs read their data without a model
+
+    settings = config.data.replace
+    model, revision = (settings.model, None) if settings.model else (config.teacher.model, config.teacher.revision)
+    source, words = resolve(model), words_outside(train)
+    if settings.source == "masked_lm":
+        return masked_words(words, _masked_model(source, revision), settings.candidates)
+    pieces = load_pieces(source, revision)
+    table = WordTable(pieces.tokenizer, pieces.unk_id, pieces.pad_id)
+    return neighbours(words, table, load_table(source, revision).numpy(), settings.candidates)
+
+
+def _masked_model(source: str, revision: str | None) -> MaskedModel:
+    import torch
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    from nerdistill.teachers.huggingface import _from_pretrained, load_pieces
+
+    pieces = load_pieces(source, revision)
+    mask_id = _from_pretrained(AutoTokenizer, source, revision).mask_token_id
+    network, loading = _from_pretrained(AutoModelForMaskedLM, source, revision, dtype=torch.float32, output_loading_info=True)
+    if mask_id is None or loading["missing_keys"]:
+        lacks = "its tokenizer has no mask" if mask_id is None else f"the file lacks {sorted(loading['missing_keys'])[0]}"
+        raise ConfigError(
+            f"data.replace.source = 'masked_lm': '{source}' is no masked language model ({lacks}); name one in data.replace.model, such as "
+            "'bert-base-multilingual-cased', or set source = 'neighbours'"
+        )
+    table = WordTable(pieces.tokenizer, pieces.unk_id, pieces.pad_id)
+    return MaskedModel(network, table, pieces.bos_id, pieces.eos_id, int(mask_id), pieces.limit)
 
 
 def _path(config: RunConfig, template: str, language: str) -> Path:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from nerdistill.config import RunConfig
+from nerdistill.config import Engine, RunConfig
 from nerdistill.corpus.encoded import EncodedCorpus
-from nerdistill.errors import DataError, MissingExtraError
+from nerdistill.errors import ConfigError, DataError, MissingExtraError
 from nerdistill.files import DONE, finished, folder_beside, read_json
 from nerdistill.fingerprint import fingerprint, sha256_file
 from nerdistill.losses.base import LOSSES, Widths
@@ -24,6 +24,7 @@ from nerdistill.teachers.huggingface import (
     resolve,
     save_teacher,
 )
+from nerdistill.teachers.onnx_engine import OnnxEngine
 from nerdistill.teachers.reconcile import reconcile
 from nerdistill.training.loop import StageRun, run_stage
 from nerdistill.training.selection import DevF1
@@ -61,17 +62,24 @@ def teach(context: Context) -> Taught:
     return Taught(str(folder), identity)
 
 
-def open_teacher(context: Context, taught: Taught, layers: tuple[int, ...] = (), width: int = 0) -> Annotator:
-    """The finished teacher, ready to read text."""
+def open_teacher(context: Context, taught: Taught, layers: tuple[int, ...] = (), width: int = 0, engine: Engine = "torch") -> Annotator:
+    """The finished teacher, ready to read text; arguments as in `SignalsConfig`.
+
+    Raises:
+        ConfigError: It has no such layers, or the engine cannot run it.
+    """
     config = context.config
     device = context.accelerator.device
     precision = best_precision(config.teacher.precision, device)
     revision = None if Path(taught.model).is_dir() else config.teacher.revision
     model = load_teacher(taught.model, None, precision, config.seed, revision).to(device)
+    if layers and max(layers) > model.n_layers:
+        raise ConfigError(f"signals.layers = {list(layers)}: the teacher has layers 0 (embeddings) to {model.n_layers}")
     label_map = None if config.teacher.fine_tune else config.teacher.label_map
     targets = reconcile(model.tags, context.data.scheme, label_map)
     encoder = load_pieces(taught.model, revision).encoder(config.teacher.max_pieces)
-    return Annotator(model, encoder, context.data.scheme, targets, config.signals.batch, layers, width)
+    annotator = Annotator(model, encoder, context.data.scheme, targets, config.signals.batch, layers, width)
+    return annotator if engine == "torch" else replace(annotator, engine=OnnxEngine(model, layers, int8=engine == "onnx-int8"))
 
 
 def open_general_teacher(context: Context) -> Annotator:

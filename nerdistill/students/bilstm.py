@@ -14,28 +14,32 @@ Deviations from the paper:
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from nerdistill.students.base import STUDENTS, ModelOutput, Options, ParamGroup, Shape, Student, StudentKind
+from nerdistill.students.base import STUDENTS, ModelOutput, ParamGroup, Shape, Student, StudentKind
 from nerdistill.students.parts.dropout import Dropout
 from nerdistill.students.parts.onnx_graph import Graph
-from nerdistill.students.parts.pooling import PAD, PieceEmbedding, Pooling
+from nerdistill.students.parts.piece_table import PAD, NarrowTableOptions
+from nerdistill.students.parts.pooling import PieceEmbedding, Pooling
 from nerdistill.students.parts.recurrent import BidirectionalLSTM
 
 if TYPE_CHECKING:
     import onnx
 
 
-class BiLSTMOptions(Options):
+class BiLSTMOptions(NarrowTableOptions):
     """Shape of the BiLSTM student.
 
     Attributes:
-        embedding_width: Columns of the piece table; most of the parameters.
+        embedding_width: Columns of a piece's vector, and of the piece table unless the next two say otherwise; most of the parameters.
+        table_width: Columns of the piece table; None for as many as the vectors have. A linear map makes vectors of its rows.
+        define: The unit that makes vectors of rows instead, and the table's columns; see `NarrowTableOptions`.
         pooling: How pieces become words, ``mean`` or ``first_mean``; see `PieceEmbedding`.
         hidden_width: LSTM units per direction; most of the time.
         projection_width: Width of the layer between LSTM and head.
@@ -43,10 +47,23 @@ class BiLSTMOptions(Options):
     """
 
     embedding_width: int = Field(default=96, ge=1, le=4096)
+    table_width: int | None = Field(default=None, ge=1, le=4096)
     pooling: Pooling = "first_mean"
     hidden_width: int = Field(default=160, ge=1, le=4096)
     projection_width: int = Field(default=128, ge=1, le=4096)
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _one_width(self) -> BiLSTMOptions:
+        if self.define and self.table_width:
+            found = f"define.width = {self.define.width} and table_width = {self.table_width}"
+            raise ValueError(f"{found} both say the table's width; leave one out")
+        return self
+
+    @property
+    def columns(self) -> int:
+        """Of the piece table."""
+        return self.define.width if self.define else self.table_width or self.embedding_width
 
 
 class BiLSTM(Student):
@@ -55,14 +72,16 @@ class BiLSTM(Student):
     Args:
         options: Its shape.
         shape: What it must fit.
-        embeddings: Initial table ``[n_pieces, embedding_width]``, or None.
+        embeddings: Initial table ``[n_pieces, columns]``, or None.
     """
 
     inputs: ClassVar[Literal["words", "pieces"]] = "words"
 
     def __init__(self, options: BiLSTMOptions, shape: Shape, embeddings: Tensor | None) -> None:
         super().__init__()
-        self.embeddings = PieceEmbedding(shape.n_pieces, options.embedding_width, options.pooling, embeddings)
+        self.embeddings = PieceEmbedding(
+            shape.n_pieces, options.embedding_width, options.pooling, embeddings, options.table_width, options.define
+        )
         self.lstm = BidirectionalLSTM(self.embeddings.word_width, options.hidden_width)
         self.projection = nn.Linear(2 * options.hidden_width, options.projection_width)
         self.head = nn.Linear(options.projection_width, shape.n_tags)
@@ -86,12 +105,17 @@ class BiLSTM(Student):
             ParamGroup("embeddings", self.embeddings),
         )
 
+    def folded(self) -> BiLSTM:
+        """The same network over a plain piece table, to be served: a table as wide as the vectors, and no more work than a look-up."""
+        plain = copy.deepcopy(self)
+        plain.embeddings = self.embeddings.folded()
+        return plain
+
     def to_onnx(self) -> onnx.ModelProto:
         """The graph, written node by node: the LSTM operator is given the lengths, so padding is never read."""
         graph = Graph()
-        table = graph.weight("embeddings", self.embeddings.table.weight)
-        graph.node("Gather", [table, "word_pieces"], "piece_vectors")
-        graph.node("ReduceSum", ["piece_vectors", graph.weight("axis_1", np.array([1]))], "word_sums", keepdims=0)
+        pieces = self.embeddings.write_vectors(graph, "embeddings", "word_pieces")
+        graph.node("ReduceSum", [pieces, graph.weight("axis_1", np.array([1]))], "word_sums", keepdims=0)
         graph.node("Equal", ["word_pieces", graph.weight("pad", np.array(PAD))], "is_pad")
         graph.node("Not", ["is_pad"], "is_piece")
         graph.node("Cast", ["is_piece"], "piece_ones", to=1)
@@ -99,7 +123,7 @@ class BiLSTM(Student):
         graph.node("Max", ["raw_counts", graph.weight("one", np.array(1.0, np.float32))], "counts")
         distinct = graph.node("Div", ["word_sums", "counts"], "word_means")
         if self.embeddings.pooling == "first_mean":
-            first = graph.node("Gather", ["piece_vectors", graph.weight("first", np.array(0))], "first_pieces", axis=1)
+            first = graph.node("Gather", [pieces, graph.weight("first", np.array(0))], "first_pieces", axis=1)
             distinct = graph.node("Concat", [first, distinct], "word_vectors", axis=1)
         graph.node("Transpose", ["word_index"], "index_by_time", perm=[1, 0])
         graph.node("Gather", [distinct, "index_by_time"], "words")
@@ -118,5 +142,5 @@ class BiLSTM(Student):
 
 
 STUDENTS.register("bilstm")(
-    StudentKind(BiLSTMOptions, BiLSTM, lambda options: options.embedding_width, "word-pooled BiLSTM with projection (XtremeDistil)")
+    StudentKind(BiLSTMOptions, BiLSTM, lambda options: options.columns, "word-pooled BiLSTM with projection (XtremeDistil)")
 )

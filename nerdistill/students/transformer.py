@@ -10,6 +10,7 @@ of the embeddings follow the given table (`PositionedEmbedding`).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -17,9 +18,10 @@ import numpy as np
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from nerdistill.students.base import STUDENTS, ModelOutput, Options, ParamGroup, Shape, Student, StudentKind
+from nerdistill.students.base import STUDENTS, ModelOutput, ParamGroup, Shape, Student, StudentKind
 from nerdistill.students.parts.dropout import Dropout
 from nerdistill.students.parts.onnx_graph import Graph
+from nerdistill.students.parts.piece_table import NarrowTableOptions
 from nerdistill.students.parts.positioned import INITIAL_DEVIATION, PositionedEmbedding
 from nerdistill.students.parts.transformer_layer import Activation, TransformerLayer
 
@@ -33,7 +35,7 @@ _FAR_BELOW = -1e9
 """Added to the score of a padded piece: its probability is exactly 0."""
 
 
-class TransformerOptions(Options):
+class TransformerOptions(NarrowTableOptions):
     """Shape of the Transformer student.
 
     Attributes:
@@ -43,6 +45,7 @@ class TransformerOptions(Options):
         ffn: Units of a layer's feed-forward network.
         positions: Most pieces read at once, begin and end included; longer text is windowed. A word has up to 16.
         embedding_width: Columns of the piece table; None for as many as the states have. Fewer are widened by a linear map.
+        define: The unit that widens them instead, and the table's columns; see `NarrowTableOptions`.
         dropout: Probability, on the embeddings, on the results of each layer's two parts and before the head.
         activation: Of the feed-forward networks.
     """
@@ -62,10 +65,17 @@ class TransformerOptions(Options):
             raise ValueError(f"width = {self.width} cannot be shared by heads = {self.heads}; take a divisor of it")
         return self
 
+    @model_validator(mode="after")
+    def _one_width(self) -> TransformerOptions:
+        if self.define and self.embedding_width:
+            found = f"define.width = {self.define.width} and embedding_width = {self.embedding_width}"
+            raise ValueError(f"{found} both say the table's width; leave one out")
+        return self
+
     @property
     def table_width(self) -> int:
         """Columns of the piece table."""
-        return self.embedding_width or self.width
+        return self.define.width if self.define else self.embedding_width or self.width
 
 
 class Transformer(Student):
@@ -82,7 +92,9 @@ class Transformer(Student):
     def __init__(self, options: TransformerOptions, shape: Shape, embeddings: Tensor | None) -> None:
         super().__init__()
         width = options.width
-        self.embeddings = PositionedEmbedding(shape.n_pieces, options.table_width, width, options.positions, options.dropout, embeddings)
+        self.embeddings = PositionedEmbedding(
+            shape.n_pieces, options.table_width, width, options.positions, options.dropout, embeddings, options.define
+        )
         self.layers = nn.ModuleList(
             TransformerLayer(width, options.heads, options.ffn, options.activation, options.dropout) for _ in range(options.layers)
         )
@@ -113,6 +125,12 @@ class Transformer(Student):
         """Head, layers from the last to the first, embeddings."""
         layers = [ParamGroup(f"layer_{number}", layer) for number, layer in enumerate(self.layers, start=1)]
         return (ParamGroup("head", self.head), *reversed(layers), ParamGroup("embeddings", self.embeddings))
+
+    def folded(self) -> Transformer:
+        """The same network over a plain piece table, to be served: a table as wide as the states, and no more work than a look-up."""
+        plain = copy.deepcopy(self)
+        plain.embeddings = self.embeddings.folded()
+        return plain
 
     def to_onnx(self) -> onnx.ModelProto:
         """The graph, written node by node; ``lengths`` is an input that it does not read."""

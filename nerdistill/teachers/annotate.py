@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -43,6 +43,8 @@ class Annotator:
         batch: Padded pieces in one forward pass.
         layers: Which layers' states are kept; 0 is the embeddings.
         width: To how many dimensions each is reduced; 0 keeps none.
+        engine: Reads batches in place of the model, such as an `OnnxEngine` of it with the same layers: logits ``[B, W, K']`` and, if there
+            are layers, states ``[B, W, L, d]``. None for the model itself.
     """
 
     model: TeacherModel
@@ -52,6 +54,7 @@ class Annotator:
     batch: int = 8192
     layers: tuple[int, ...] = ()
     width: int = 0
+    engine: Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]] | None = None
 
     def __post_init__(self) -> None:
         """Freeze the teacher."""
@@ -69,13 +72,17 @@ class Annotator:
         corpus = EncodedCorpus(sentences, self.encoder, overlap=OVERLAP)
 
         def run(batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
-            output = self.model({name: tensor.to(self.device) for name, tensor in batch.items()})
-            states = [output.hidden[layer] for layer in self.layers]
-            return merge_logits(output.logits, self.targets, len(self.scheme.tags)), *([torch.stack(states, dim=2)] if states else [])
+            logits, *states = (self.engine or self._through_model)(batch)
+            return merge_logits(logits, self.targets, len(self.scheme.tags)), *states
 
         with torch.inference_mode():
             logits, *hidden = corpus.predict(run, self.batch)
         return logits, hidden[0] if hidden else np.zeros((len(logits), 0, 0), dtype=np.float32), corpus.offsets
+
+    def _through_model(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        output = self.model({name: tensor.to(self.device) for name, tensor in batch.items()})
+        states = [output.hidden[layer] for layer in self.layers]
+        return output.logits, *([torch.stack(states, dim=2)] if states else [])
 
     def tag(self, sentences: Sequence[Sentence]) -> list[tuple[str, ...]]:
         """The most probable valid tags of each sentence."""

@@ -29,10 +29,14 @@ from nerdistill.training.runlog import RunLog
 from nerdistill.training.selection import HeldOutLoss
 from nerdistill.training.stage import Optimisation, Stage
 
+DEFINE = {"width": 4, "expand": 10, "layers": 3, "groups": 4}
 SMALL: dict[str, dict[str, Any]] = {
     "bilstm": {"embedding_width": 8, "hidden_width": 6, "projection_width": 10},
     "transformer": {"layers": 2, "width": 8, "heads": 2, "ffn": 16, "embedding_width": 6},
+    "bilstm+define": {"embedding_width": 8, "hidden_width": 6, "projection_width": 10, "define": DEFINE},
+    "transformer+define": {"layers": 2, "width": 8, "heads": 2, "ffn": 16, "define": DEFINE},
 }
+"""By student; behind a plus stands what a variant of one has."""
 SCHEME = LabelScheme(("PER", "LOC", "ORG"))
 SIGNALS = {"teacher_logits", "teacher_hidden"}
 GOLD = {"labelled": {"tags"}, "transfer": SIGNALS, "both": {"tags", *SIGNALS}, "live": {*SIGNALS, "teacher_attention"}}
@@ -48,15 +52,21 @@ def fits(recipe: str, student: str) -> bool:
     """Whether the student has what the recipe needs; `test_attention_is_asked_of_students_that_have_it` sees that others are refused."""
     kind = STUDENTS.get(student)
     outline = kind.build(kind.options.model_validate(SMALL.get(student, {})), Shape(2, 3), None)
-    losses = {term.loss for stage in plan(recipe, outline) for term in stage.terms}
+    try:
+        losses = {term.loss for stage in plan(recipe, outline) for term in stage.terms}
+    except ConfigError:
+        if outline.heads:
+            raise
+        return False
     return outline.heads > 0 or all("teacher_attention" not in LOSSES.get(loss).needs for loss in losses)
 
 
 def make_student(name: str, vocabulary: Vocabulary, **options: Any) -> Student:
     shape = Shape(vocabulary.tokenizer.get_vocab_size(), len(SCHEME.tags))
-    known = STUDENTS.get(name).options.model_fields
+    kind = name.partition("+")[0]
+    known = STUDENTS.get(kind).options.model_fields
     more = {key: value for key, value in options.items() if key in known}
-    return build_student(name, {**SMALL.get(name, {}), **more}, shape, None, seed=3)
+    return build_student(kind, {**SMALL.get(name, {}), **more}, shape, None, seed=3)
 
 
 def sentences() -> list[Sentence]:
@@ -166,6 +176,9 @@ def test_the_toy_text_has_entities() -> None:
 
 RECIPE_STUDENT = [
     pytest.param(recipe, student, id=f"{recipe}-{student}") for recipe in RECIPES for student in STUDENTS if fits(recipe, student)
+]
+RECIPE_STUDENT += [
+    pytest.param(*pair, id="-".join(pair)) for pair in (("xtremedistil", "bilstm+define"), ("labels_only", "transformer+define"))
 ]
 
 
@@ -373,4 +386,96 @@ def test_attention_is_asked_of_students_that_have_it(toy_config: Path) -> None:
     assert not fits("xtremedistil_transformers", "bilstm")
     config = load_config(toy_config, ["recipe={name='xtremedistil_transformers'}"])
     with pytest.raises(ConfigError, match="attention"):
+        plan_of(config, config.recipe.name, config.recipe.options)
+
+
+FOUR_LAYERS = ("head", "layer_4", "layer_3", "layer_2", "layer_1", "embeddings")
+
+
+def mapped(options: dict[str, Any], students: int, teachers: int) -> list[list[tuple[int, int]]]:
+    """What states learn, and what attention maps do, in tinybert's intermediate stage."""
+    stages = plan_recipe("tinybert", options, Pair(FOUR_LAYERS, students, teachers))
+    (stage,) = [stage for stage in stages if stage.name == "intermediate"]
+    return [
+        [(term.options["state"], term.options["layer"]) for term in stage.terms if term.loss == loss]
+        for loss in ("hidden_mse", "attention_mse")
+    ]
+
+
+def test_tinybert_is_the_papers() -> None:
+    """General teacher, fine-tuned teacher, tags; the head waits for the last; states count from the embeddings, attention from layer 1."""
+    stages = plan_recipe("tinybert", {}, Pair(FOUR_LAYERS, 4, 12))
+    assert [(stage.name, stage.teacher, stage.text) for stage in stages] == [
+        ("general", "general", "transfer"), ("intermediate", "live", "transfer"), ("prediction", "stored", "transfer"),
+    ]  # fmt: skip
+    assert [stage.trainable for stage in stages] == [FOUR_LAYERS[1:], FOUR_LAYERS[1:], FOUR_LAYERS]
+    assert stages[0].terms == stages[1].terms
+    assert {term.weight for stage in stages for term in stage.terms} == {1.0}
+    assert {term.options["on"] for term in stages[0].terms if term.loss == "attention_mse"} == {"scores"}
+    assert [(term.loss, term.options) for term in stages[2].terms] == [("soft_tags", {"temperature": 1.0})]
+    assert mapped({}, 4, 12) == [[(0, 0), (1, 3), (2, 6), (3, 9), (4, 12)], [(0, 2), (1, 5), (2, 8), (3, 11)]]
+    with_labels = plan_recipe("tinybert", {"labels": {"epochs": 2}}, Pair(FOUR_LAYERS, 4, 12))
+    assert with_labels[:-1] == stages
+    assert (with_labels[-1].text, with_labels[-1].terms[0].loss, with_labels[-1].trainable) == ("labelled", "hard_tags", FOUR_LAYERS)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "students", "teachers", "layers"),
+    [
+        ("uniform", 6, 12, [2, 4, 6, 8, 10, 12]), ("uniform", 5, 12, [2, 5, 7, 10, 12]), ("uniform", 4, 6, [2, 3, 5, 6]),
+        ("uniform", 3, 3, [1, 2, 3]), ("uniform", 1, 12, [12]), ("top", 4, 12, [9, 10, 11, 12]), ("bottom", 4, 12, [1, 2, 3, 4]),
+        ([1, 4, 12], 3, 12, [1, 4, 12]),
+    ],
+)  # fmt: skip
+def test_tinybert_mappings(mapping: Any, students: int, teachers: int, layers: list[int]) -> None:
+    """The paper compares three mappings; a layer that is one off, or rounded to the even one, is none of them."""
+    hidden, attention = mapped({"mapping": mapping}, students, teachers)
+    assert hidden == [(0, 0), *enumerate(layers, start=1)]
+    assert attention == [(m, layer - 1) for m, layer in enumerate(layers)]
+
+
+def test_tinybert_ablations_are_the_papers() -> None:
+    """Each part that is left out must be the one that is named, and the others must stay."""
+    assert mapped({"attention": False}, 2, 4) == [[(0, 0), (1, 2), (2, 4)], []]
+    assert mapped({"hidden": False}, 2, 4) == [[(0, 0)], [(0, 1), (1, 3)]]
+    assert mapped({"embedding": False}, 2, 4) == [[(1, 2), (2, 4)], [(0, 1), (1, 3)]]
+    assert mapped({"attention": False, "hidden": False}, 2, 4) == [[(0, 0)], []]
+    pair = Pair(FOUR_LAYERS, 4, 12)
+    for left_out, names in (
+        ({"general": False}, ["intermediate", "prediction"]),
+        ({"intermediate": False}, ["general", "prediction"]),
+        ({"prediction": False, "labels": {}}, ["general", "intermediate", "labels"]),
+        ({"general": False, "intermediate": False, "attention": False, "hidden": False, "embedding": False}, ["prediction"]),
+    ):
+        assert [stage.name for stage in plan_recipe("tinybert", left_out, pair)] == names
+
+
+@pytest.mark.parametrize(
+    ("options", "students", "message"),
+    [
+        ({}, 0, "student.kind = 'transformer'"),
+        ({}, 13, "the student has 13 layers, its teacher 12"),
+        ({"mapping": [3, 6, 9]}, 4, r"mapping = \[3, 6, 9\]: expected 4 .* from 1 to 12"),
+        ({"mapping": [3, 6, 9, 13]}, 4, "from 1 to 12"),
+        ({"mapping": [3, 9, 6, 12]}, 4, "increasing"),
+        ({"mapping": [3, 3, 6, 12]}, 4, "increasing"),
+        ({"mapping": [0, 3, 6, 12]}, 4, r"recipe\.options\.mapping"),
+        ({"mapping": []}, 4, "expected 4"),
+        ({"mapping": "middle"}, 4, r"recipe\.options\.mapping"),
+        ({"prediction": False}, 4, "no stage teaches the head"),
+        ({"attention": False, "hidden": False, "embedding": False}, 4, "nothing to learn"),
+    ],
+)
+def test_tinybert_refuses_what_does_not_fit(options: dict[str, Any], students: int, message: str) -> None:
+    """A mapping past the teacher's last layer would be found when the first stage starts, a head that nobody teaches after the last."""
+    with pytest.raises(ConfigError, match=message):
+        plan_recipe("tinybert", options, Pair(FOUR_LAYERS, students, 12))
+
+
+def test_tinybert_is_refused_to_students_without_layers(toy_config: Path) -> None:
+    """A BiLSTM must be refused when the plan is made, with what to do."""
+    assert not fits("tinybert", "bilstm")
+    assert fits("tinybert", "transformer")
+    config = load_config(toy_config, ["recipe={name='tinybert'}"])
+    with pytest.raises(ConfigError, match="attention layers"):
         plan_of(config, config.recipe.name, config.recipe.options)

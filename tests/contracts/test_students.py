@@ -21,7 +21,8 @@ from nerdistill.errors import ConfigError
 from nerdistill.export.onnx_variants import write_fp32
 from nerdistill.records import Sentence
 from nerdistill.students.base import STUDENTS, Shape, Student, build_student, count_parameters, student_options
-from nerdistill.students.parts.pooling import PAD, PieceEmbedding
+from nerdistill.students.parts.piece_table import PAD
+from nerdistill.students.parts.pooling import PieceEmbedding
 from nerdistill.students.parts.reduction import reduce_table
 from nerdistill.students.vocabulary import Vocabulary
 from nerdistill.text.encoder import WordTable
@@ -29,6 +30,11 @@ from nerdistill.text.encoder import WordTable
 SMALL: dict[str, dict[str, Any]] = {
     "bilstm": {"embedding_width": 8, "hidden_width": 6, "projection_width": 10},
     "transformer": {"layers": 2, "width": 8, "heads": 2, "ffn": 16, "embedding_width": 6},
+}
+DEFINE = {"width": 4, "expand": 10, "layers": 3, "groups": 4}
+NARROW: dict[str, list[dict[str, Any]]] = {
+    "bilstm": [{"table_width": 5}, {"define": DEFINE}, {"define": DEFINE, "pooling": "mean"}],
+    "transformer": [{"embedding_width": None, "define": DEFINE}],
 }
 NAMES = list(STUDENTS)
 
@@ -38,7 +44,8 @@ def variants(name: str) -> list[dict[str, Any]]:
     small = SMALL.get(name, {})
     fields = STUDENTS.get(name).options.model_fields
     choices = {key: get_args(field.annotation) for key, field in fields.items() if get_origin(field.annotation) is Literal}
-    return [small, *({**small, key: value} for key, values in choices.items() for value in values if value != fields[key].default)]
+    chosen = ({key: value} for key, values in choices.items() for value in values if value != fields[key].default)
+    return [small, *({**small, **more} for more in (*chosen, *NARROW.get(name, [])))]
 
 
 CASES = [pytest.param((name, options), id="-".join([name, *(map(str, options.values()))])) for name in NAMES for options in variants(name)]

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from nerdistill.errors import ConfigError
-from nerdistill.steps.context import locked
+from nerdistill.steps.context import STEP_VERSIONS, locked
+from nerdistill.students.base import STUDENTS
+from nerdistill.training.stage import Stage, Term
 
 HOLD = """
 import sys, time
@@ -35,3 +37,21 @@ def test_second_process_is_kept_out_until_the_first_is_gone(tmp_path: Path) -> N
     holder.stdout.close()
     with locked(tmp_path):
         assert str(holder.pid) not in (tmp_path / "run.lock").read_text()
+
+
+def test_defaults_are_versioned() -> None:
+    """A default that changes silently would let finished work of the old one pass for the new one's."""
+    kinds = {name: STUDENTS.get(name).options().model_dump() for name in ("bilstm", "transformer")}
+    defaults = {"stage": Stage(name="a", text="labelled", terms=(Term(loss="hard_tags"),)).model_dump(), "kinds": kinds}
+    known = {"stage": {"select": "dev_f1", "trainable": ("*",)}, "bilstm": {"hidden_width": 160, "pooling": "first_mean", "dropout": 0.2}}
+    changed = "a default changed: count up STEP_VERSIONS['distill'], then correct this test"
+    assert known["stage"].items() <= defaults["stage"].items(), changed
+    assert known["bilstm"].items() <= kinds["bilstm"].items(), changed
+    assert defaults["stage"]["optimisation"] == OPTIMISATION, changed
+    assert STEP_VERSIONS["distill"] == 2
+
+
+OPTIMISATION = {
+    "learning_rate": 1e-3, "schedule": "cosine", "warmup": 0.05, "weight_decay": 0.0, "clip": 1.0, "batch": 4096, "accumulate": 1,
+    "epochs": 1.0, "patience": 0, "evaluations": 1,
+}  # fmt: skip

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from nerdistill.students.parts.define import DefineOptions
+from nerdistill.students.parts.piece_table import PAD, PieceTable
 
 Pooling: TypeAlias = Literal["mean", "first_mean"]
 
-PAD = 0
-"""Row of the padding piece; it stays zero."""
 
-
-class PieceEmbedding(nn.Module):
+class PieceEmbedding(PieceTable):
     """One vector for a word from the embeddings of its pieces.
 
     ``mean`` is their mean. ``first_mean`` puts the first piece's embedding before it: twice as wide, and the beginning of a word, where
@@ -24,25 +24,32 @@ class PieceEmbedding(nn.Module):
 
     Args:
         n_pieces: Rows; row 0 is padding.
-        width: Columns.
+        width: Columns of a piece's vector.
         pooling: ``mean`` or ``first_mean``.
-        table: Initial ``[n_pieces, width]`` values; None draws them from a normal distribution of standard deviation 0.1.
+        table: Initial ``[n_pieces, n]`` values; None draws them from a normal distribution of standard deviation 0.1.
+        table_width: n; None for `width`.
+        define: A unit between table and vectors, and n; see `PieceTable`.
 
     Attributes:
         word_width: Columns of a word's vector.
     """
 
-    def __init__(self, n_pieces: int, width: int, pooling: Pooling, table: Tensor | None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        n_pieces: int,
+        width: int,
+        pooling: Pooling,
+        table: Tensor | None,
+        table_width: int | None = None,
+        define: DefineOptions | None = None,
+    ) -> None:
+        super().__init__(n_pieces, width, 0.1, table, table_width, define)
         self.pooling = pooling
         self.word_width = width if pooling == "mean" else 2 * width
-        weight = torch.randn(n_pieces, width) * 0.1 if table is None else table.clone()
-        weight[PAD] = 0.0
-        self.table = nn.Embedding(n_pieces, width, padding_idx=PAD, _weight=weight)
 
     def forward(self, word_pieces: Tensor) -> Tensor:
         """Pool ``[U, P]`` piece ids to ``[U, word_width]``."""
         counts = (word_pieces != PAD).sum(dim=1, keepdim=True).clamp(min=1)
-        vectors = self.table(word_pieces)
+        vectors = self.vectors(word_pieces)
         mean: Tensor = vectors.sum(dim=1) / counts
         return mean if self.pooling == "mean" else torch.cat([vectors[:, 0], mean], dim=1)

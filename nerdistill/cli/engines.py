@@ -1,0 +1,67 @@
+"""``nerdistill engines``: what the teacher may read with, measured."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nerdistill.cli.steps import ConfigPath, Cpu, DataRoot, Out, Quiet, Results, Set, Threads, _context
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def engines(
+    config: ConfigPath,
+    data_root: DataRoot = None,
+    out: Out = None,
+    overrides: Set = None,
+    sentences: Annotated[int, typer.Option("--sentences", min=1, help="Sentences of the transfer text to read.")] = 2000,
+    threads: Threads = None,
+    cpu: Cpu = False,
+    quiet: Quiet = False,
+    results: Results = None,
+) -> None:
+    """Let the teacher read with torch and ONNX Runtime; print how fast each is and what it changes."""
+    with _context(config, data_root, out, overrides, threads, cpu, quiet) as context:
+        from nerdistill.steps.engines import measure_engines
+
+        measured = measure_engines(context, sentences)
+    if results is not None:
+        from nerdistill.files import write_json
+
+        write_json(results, measured)
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 100).print(_table(measured))
+
+
+def _table(measured: dict[str, Any]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    from nerdistill.evaluation.tables import compact, factor, percent, quotient
+
+    table = Table(
+        title="The teacher's engines", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
+    table.caption = (
+        "against torch float32: words with another tag, total variation distance of their tags' probabilities, error of the kept states"
+    )
+    table.caption_justify = "left"
+    table.add_column("", no_wrap=True)
+    for head in ("words/s", "pieces/s", "faster", "tags %", "mean TV", "max TV", "states %", "dev F1"):
+        table.add_column(head, justify="right", overflow="fold")
+    reference = measured["rows"][0]
+    for row in measured["rows"]:
+        rates = row["words_per_second"], row["pieces_per_second"], quotient(row["words_per_second"], reference["words_per_second"])
+        changes = (
+            f"{100 * row['tags_changed']:.2f}",
+            f"{row['distance_mean']:.4f}",
+            f"{row['distance_max']:.3f}",
+            percent(row["states_error"]),
+        )
+        table.add_row(row["system"], *map(compact, rates[:2]), factor(rates[2]), *changes, percent(row["f1_mean"]))
+    return table
