@@ -263,14 +263,14 @@ def checkpoint_tags(model: str, revision: str | None = None) -> tuple[str, ...] 
 
 
 def checkpoint_depth(model: str, revision: str | None = None) -> int:
-    """Transformer layers of a checkpoint, from its settings alone.
+    """Transformer layers of a checkpoint, from its settings alone; nothing is fetched.
 
     Raises:
-        DataError: The checkpoint cannot be read.
+        DataError: The checkpoint is not on this machine, or cannot be read.
     """
     from transformers import AutoConfig
 
-    return int(_from_pretrained(AutoConfig, model, revision).num_hidden_layers)
+    return int(_from_pretrained(AutoConfig, model, revision, local_files_only=True).num_hidden_layers)
 
 
 def _head_tags(model: str, revision: str | None) -> tuple[str, ...] | None:
