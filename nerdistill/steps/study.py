@@ -184,7 +184,9 @@ _READ: dict[str, RunData] = {}
 
 
 def _context(config: RunConfig, folder: Path, cpu: bool) -> Context:
-    key = fingerprint(config.data.model_dump(mode="json"), config.evaluation.test, config.evaluation.limit, config.seed, config.teacher.model)
+    key = fingerprint(
+        config.data.model_dump(mode="json"), config.evaluation.test, config.evaluation.limit, config.seed, config.teacher.model
+    )
     if key not in _READ:
         _READ.clear()
         _READ[key] = prepare(config)
