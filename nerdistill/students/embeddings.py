@@ -168,10 +168,14 @@ def _noise(rows: int, width: int, bound: float, generator: torch.Generator) -> T
 
 
 def _import_fasttext() -> ModuleType:
+    what = "training fastText embeddings or reading a .bin of them"
     try:
-        return importlib.import_module("fasttext")
+        module = importlib.import_module("fasttext")
     except ImportError as error:
-        raise MissingExtraError("training fastText embeddings or reading a .bin of them", "fasttext", "fasttext") from error
+        raise MissingExtraError(what, "fasttext", "fasttext") from error
+    if not hasattr(module, "train_unsupervised"):  # fasttext-predict, which language identification brings, has the same name
+        raise MissingExtraError(what, "fasttext", "fasttext")
+    return module
 
 
 def _write_pieces(path: Path, sentences: Iterable[Sequence[str]], tokenizer: Tokenizer) -> list[int]:

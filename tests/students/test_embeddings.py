@@ -71,10 +71,16 @@ def test_full_table_of_a_half_precision_teacher() -> None:
     assert full_table(torch.ones(3, 2, dtype=torch.bfloat16), [0, 1]).dtype == torch.float32
 
 
+def need_fasttext() -> None:
+    """Skip where there is no fastText that trains: fasttext-predict has its name, and only predicts."""
+    if not hasattr(pytest.importorskip("fasttext"), "train_unsupervised"):
+        pytest.skip("the installed fastText only predicts")
+
+
 @pytest.mark.parametrize("model", ["skipgram", "cbow"])
 def test_fasttext_is_reproducible(vocabulary: Vocabulary, model: Literal["skipgram", "cbow"]) -> None:
     """Prevents vectors that begin as what the memory held: other ones each time, or none at all where it held NaN."""
-    pytest.importorskip("fasttext")
+    need_fasttext()
     text = [*SENTENCES, *[TEXT * 8] * 200]  # long lines: their ends are rare, so their vector is not in the part that fastText sets
     tables = []
     for number in range(3):
@@ -88,7 +94,7 @@ def test_fasttext_is_reproducible(vocabulary: Vocabulary, model: Literal["skipgr
 
 def test_fasttext_fills_the_table(vocabulary: Vocabulary) -> None:
     """Prevents a table that the LSTM cannot start from: padding that is not 0, another range, pieces without a row."""
-    pytest.importorskip("fasttext")
+    need_fasttext()
     text = [["Anna", "Berlin"], ["Berlin", "Anna", "Oslo"], []]
     made = train_fasttext(iter(text), vocabulary, WIDTH, seed=0)
     occurring = {i for word in ("Anna", "Berlin", "Oslo") for i in vocabulary.tokenizer.encode(word).ids}
@@ -105,7 +111,7 @@ def test_fasttext_fills_the_table(vocabulary: Vocabulary) -> None:
 
 def test_fasttext_learns_which_pieces_share_contexts() -> None:
     """Prevents vectors that are read out in another order than they were trained in, or that were not trained."""
-    pytest.importorskip("fasttext")
+    need_fasttext()
     words = [f"{group}{number}" for group in "ab" for number in range(8)]
     made = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(["[PAD]", "[UNK]", *words])}, unk_token="[UNK]"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -118,7 +124,7 @@ def test_fasttext_learns_which_pieces_share_contexts() -> None:
 
 def test_fasttext_tells_begin_and_middle_of_a_word_apart(wordpiece: Vocabulary) -> None:
     """Prevents one vector for ``no`` and ``##no``, and technical characters of a piece from being read as something else."""
-    pytest.importorskip("fasttext")
+    need_fasttext()
     made = train_fasttext([["no", "Oslono", "Oslono", "</s>", "__label__x"]] * 30, wordpiece, WIDTH, seed=0)
     names = [wordpiece.tokenizer.id_to_token(i) for i in range(len(wordpiece.teacher_ids))]
     assert made.found == pytest.approx(4 / 10), "no, Oslo, ##no and the unknown piece"
@@ -127,14 +133,14 @@ def test_fasttext_tells_begin_and_middle_of_a_word_apart(wordpiece: Vocabulary) 
 
 def test_fasttext_says_nothing(vocabulary: Vocabulary, capfd: pytest.CaptureFixture[str]) -> None:
     """Prevents a progress bar of fastText's own in the middle of the run's output."""
-    pytest.importorskip("fasttext")
+    need_fasttext()
     train_fasttext(SENTENCES, vocabulary, WIDTH, seed=0, epochs=1)
     assert capfd.readouterr() == ("", "")
 
 
 def test_fasttext_leaves_nothing_behind(vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents a second copy of the transfer text in the folder for temporary files."""
-    pytest.importorskip("fasttext")
+    need_fasttext()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     train_fasttext(SENTENCES, vocabulary, WIDTH, seed=0, epochs=1)
     assert not list(tmp_path.iterdir())
@@ -143,7 +149,7 @@ def test_fasttext_leaves_nothing_behind(vocabulary: Vocabulary, tmp_path: Path, 
 @pytest.mark.parametrize("text", [[], [[]]])
 def test_fasttext_needs_text(vocabulary: Vocabulary, text: list[list[str]]) -> None:
     """Prevents an error of the library's own, or a table of noise, where a recipe has no transfer text."""
-    pytest.importorskip("fasttext")
+    need_fasttext()
     with pytest.raises(DataError, match="no word in the text"):
         train_fasttext(text, vocabulary, WIDTH, seed=0)
 
@@ -273,7 +279,7 @@ def test_no_such_file(wordpiece: Vocabulary, tmp_path: Path) -> None:
     """Prevents a traceback on a misspelt path."""
     with pytest.raises(DataError, match=r"none\.vec: cannot be read"):
         load_vectors(tmp_path / "none.vec", wordpiece, WIDTH, seed=0)
-    pytest.importorskip("fasttext")
+    need_fasttext()
     with pytest.raises(DataError, match=r"none\.bin: not a model that fastText reads"):
         load_vectors(tmp_path / "none.bin", wordpiece, WIDTH, seed=0)
 
@@ -315,7 +321,7 @@ def test_bin_without_ngrams_lacks_words(vocabulary: Vocabulary, tmp_path: Path, 
 
 def test_bin_of_another_kind(wordpiece: Vocabulary, tmp_path: Path) -> None:
     """Prevents the weights of some network, which are called ``.bin`` too, from being read as a fastText model."""
-    pytest.importorskip("fasttext")
+    need_fasttext()
     (tmp_path / "pytorch_model.bin").write_bytes(b"PK\x03\x04" + bytes(100))
     with pytest.raises(DataError, match=r"pytorch_model\.bin: not a model that fastText reads"):
         load_vectors(tmp_path / "pytorch_model.bin", wordpiece, WIDTH, seed=0)
