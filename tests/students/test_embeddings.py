@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -71,10 +71,12 @@ def test_full_table_of_a_half_precision_teacher() -> None:
     assert full_table(torch.ones(3, 2, dtype=torch.bfloat16), [0, 1]).dtype == torch.float32
 
 
-def need_fasttext() -> None:
-    """Skip where there is no fastText that trains: fasttext-predict has its name, and only predicts."""
-    if not hasattr(pytest.importorskip("fasttext"), "train_unsupervised"):
+def need_fasttext() -> Any:
+    """The library; the test is skipped where there is none that trains: fasttext-predict has its name, and only predicts."""
+    fasttext = pytest.importorskip("fasttext")
+    if not hasattr(fasttext, "train_unsupervised"):
         pytest.skip("the installed fastText only predicts")
+    return fasttext
 
 
 @pytest.mark.parametrize("model", ["skipgram", "cbow"])
@@ -294,7 +296,7 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_bin_gives_what_the_model_gives(vocabulary: Vocabulary, tmp_path: Path, text_file: Path) -> None:
     """Prevents vectors on the wrong pieces, and pieces left out that n-grams have a vector for."""
-    fasttext = pytest.importorskip("fasttext")
+    fasttext = need_fasttext()
     # Ten threads and ten columns: with fewer, fastText leaves a part of its first vectors to chance.
     model = fasttext.train_unsupervised(str(text_file), dim=10, minCount=1, epoch=1, thread=10, verbose=0, bucket=200, minn=1, maxn=4)
     model.save_model(str(tmp_path / "some.bin"))
@@ -311,7 +313,7 @@ def test_bin_gives_what_the_model_gives(vocabulary: Vocabulary, tmp_path: Path, 
 
 def test_bin_without_ngrams_lacks_words(vocabulary: Vocabulary, tmp_path: Path, text_file: Path) -> None:
     """Prevents rows of zeros for words that a model does not know, which would count as found."""
-    fasttext = pytest.importorskip("fasttext")
+    fasttext = need_fasttext()
     model = fasttext.train_unsupervised(str(text_file), dim=10, minCount=1, epoch=1, thread=10, verbose=0, maxn=0)
     model.save_model(str(tmp_path / "some.bin"))
     made = load_vectors(tmp_path / "some.bin", vocabulary, 10, seed=0)
