@@ -68,33 +68,17 @@ class RowSource(Protocol):
         """The rows of these numbers, in this order."""
 
 
-class Nothing:
-    """Rows of zeros, for words that nobody said anything of.
+class Picked:
+    """Rows of a source by number, for words of which some are not in it.
 
     Args:
-        like: What the others' rows look like.
-        rows: How many.
+        source: Where the rows are.
+        numbers: ``[N]``, for each word its row there, or -1, which gives zeros.
     """
 
-    def __init__(self, like: RowSource, rows: int) -> None:
-        self.shape: tuple[int, ...] = (rows, *like.shape[1:])
-        self.dtype = like[np.zeros(0, dtype=np.int64)].dtype
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        return self.shape[0]
-
-    def __getitem__(self, rows: npt.NDArray[np.int64], /) -> npt.NDArray[Any]:
-        """That many zeros."""
-        return np.zeros((len(rows), *self.shape[1:]), dtype=self.dtype)
-
-
-class Joined:
-    """The rows of two sources, end to end."""
-
-    def __init__(self, first: RowSource, second: RowSource) -> None:
-        self.first, self.second = first, second
-        self.shape: tuple[int, ...] = (len(first) + len(second), *second.shape[1:])
+    def __init__(self, source: RowSource, numbers: npt.NDArray[np.int64]) -> None:
+        self.source, self.numbers = source, numbers
+        self.shape: tuple[int, ...] = (len(numbers), *source.shape[1:])
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -102,10 +86,11 @@ class Joined:
 
     def __getitem__(self, rows: npt.NDArray[np.int64], /) -> npt.NDArray[Any]:
         """The rows of these numbers, in this order."""
-        early = rows < len(self.first)
-        late = self.second[rows[~early] - len(self.first)]
-        found = np.empty((len(rows), *self.shape[1:]), dtype=late.dtype)
-        found[early], found[~early] = self.first[rows[early]], late
+        wanted = self.numbers[rows]
+        there = wanted >= 0
+        given = self.source[wanted[there]]
+        found = np.zeros((len(rows), *self.shape[1:]), dtype=given.dtype)
+        found[there] = given
         return found
 
 
@@ -140,7 +125,7 @@ class EncodedCorpus:
         offsets: ``[S + 1]``, where each sentence begins.
         languages: Language of each sentence.
         reader: Gives further tensors for some word ranges ``[B, 2]``, such as what a teacher says that reads along; None for none.
-        n_labelled: In joined text, how many sentences at the front have tags and no targets; None where all are alike.
+        lacks: In joined text, ``without_tags`` and ``without_signals`` ``[S]``: the sentences that have no tags, no targets.
     """
 
     def __init__(
@@ -163,7 +148,7 @@ class EncodedCorpus:
         self.tags = _tag_ids(sentences, scheme) if tagged and scheme is not None else None
         self.unannotated = _open_tags(sentences, scheme) if tagged and scheme is not None else None
         self.items, self.kept, self.item_sentence, self.costs = self._cut(overlap)
-        self.n_labelled: int | None = None
+        self.lacks: dict[str, npt.NDArray[np.bool_]] = {}
         self.reader: Callable[[npt.NDArray[np.int64]], dict[str, Tensor]] | None = None
 
     def read_by(self, other: Encoder, sentences: Sequence[Sentence]) -> tuple[EncodedCorpus, npt.NDArray[np.int64]]:
@@ -209,6 +194,8 @@ class EncodedCorpus:
     def join(self, other: EncodedCorpus) -> EncodedCorpus:
         """Labelled text and, behind it, transfer text, each with what it has; see `nerdistill.losses.base.LossTerm.mask`.
 
+        A labelled sentence that the transfer text has too is read once, with its tags and with what the teacher said of it.
+
         Args:
             other: Transfer text with targets, encoded by the same encoder.
         """
@@ -222,14 +209,35 @@ class EncodedCorpus:
         both.tags = np.concatenate([self.tags, np.zeros(len(other.rows), dtype=self.tags.dtype)])
         if self.unannotated is not None:
             both.unannotated = np.concatenate([self.unannotated, np.zeros((len(other.languages), self.unannotated.shape[1]), dtype=bool)])
+        twins = self._twins(other)
+        numbers = np.concatenate([np.full(words, -1), np.arange(len(other.rows))])
+        for mine, theirs in twins.items():
+            numbers[self.offsets[mine] : self.offsets[mine + 1]] = np.arange(other.offsets[theirs], other.offsets[theirs + 1])
         logits, hidden = other.targets.logits, other.targets.hidden
-        both.targets = Targets(Joined(Nothing(logits, words), logits), None if hidden is None else Joined(Nothing(hidden, words), hidden))
-        both.items = np.concatenate([self.items, other.items + words])
-        both.kept = np.concatenate([self.kept, other.kept + words])
-        both.item_sentence = np.concatenate([self.item_sentence, other.item_sentence + sentences])
-        both.costs = np.concatenate([self.costs, other.costs])
-        both.n_labelled = sentences
+        both.targets = Targets(Picked(logits, numbers), None if hidden is None else Picked(hidden, numbers))
+        left = ~np.isin(other.item_sentence, list(twins.values()))
+        both.items = np.concatenate([self.items, other.items[left] + words])
+        both.kept = np.concatenate([self.kept, other.kept[left] + words])
+        both.item_sentence = np.concatenate([self.item_sentence, other.item_sentence[left] + sentences])
+        both.costs = np.concatenate([self.costs, other.costs[left]])
+        unheard = np.ones(sentences, dtype=bool)
+        unheard[list(twins)] = False
+        rest = np.zeros(len(other.languages), dtype=bool)
+        both.lacks = {
+            "without_tags": np.concatenate([np.zeros(sentences, dtype=bool), ~rest]),
+            "without_signals": np.concatenate([unheard, rest]),
+        }
         return both
+
+    def _twins(self, other: EncodedCorpus) -> dict[int, int]:
+        """Sentences that another text has too, and their numbers there; only what is among its items counts."""
+        places = {other._words_of(number): int(number) for number in np.unique(other.item_sentence)}
+        found = ((number, places.get(self._words_of(number))) for number in range(len(self.languages)))
+        return {mine: theirs for mine, theirs in found if theirs is not None}
+
+    def _words_of(self, sentence: int) -> tuple[str, bytes]:
+        """What two sentences of one encoder are equal by: language and words."""
+        return self.languages[sentence], self.rows[self.offsets[sentence] : self.offsets[sentence + 1]].tobytes()
 
     def batches(
         self, budget: int, rng: np.random.Generator | None, chosen: npt.NDArray[np.int64] | None = None
@@ -282,9 +290,7 @@ class EncodedCorpus:
             tensors["tags"] = padded(self.tags)
         if self.unannotated is not None:
             tensors["unannotated"] = torch.from_numpy(self.unannotated[self.item_sentence[batch]])
-        if self.n_labelled is not None:
-            labelled = torch.from_numpy(self.item_sentence[batch] < self.n_labelled)
-            tensors |= {"without_tags": ~labelled, "without_signals": labelled}
+        tensors |= {name: torch.from_numpy(lacking[self.item_sentence[batch]]) for name, lacking in self.lacks.items()}
         if self.targets is not None:
             tensors["teacher_logits"] = padded(self.targets.logits)
             if self.targets.hidden is not None:

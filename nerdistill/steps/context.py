@@ -21,9 +21,10 @@ from nerdistill.errors import ConfigError
 from nerdistill.files import write_atomic, write_json
 from nerdistill.fingerprint import fingerprint, fingerprint_sentences
 from nerdistill.steps.prepare import RunData, prepare
+from nerdistill.students.vocabulary import weigh
 from nerdistill.training.runlog import RunLog
 
-STEP_VERSIONS = {"teach": 1, "annotate": 1, "distill": 2}
+STEP_VERSIONS = {"teach": 1, "annotate": 1, "distill": 3}
 """Part of every fingerprint; counts up when a step comes to do something else with the same input.
 
 So too when a default changes: what is set as by default is left out of fingerprints, so that a setting which is new in the program leaves
@@ -106,10 +107,13 @@ class Context:
         return fingerprint_sentences(self.data.transfer)
 
     @cached_property
-    def words(self) -> Counter[str]:
-        """Words of train and transfer text with their frequencies; a sentence in both counts once."""
-        text = {(sentence.language, sentence.words) for part in (self.data.transfer, self.data.train) for sentence in part}
-        return Counter(word for _, words in text for word in words)
+    def words(self) -> dict[str, float]:
+        """Words of train and transfer text with their frequencies, languages weighed as they are sampled; a sentence in both counts once."""
+        by_language: dict[str, Counter[str]] = {}
+        text = dict.fromkeys((sentence.language, sentence.words) for part in (self.data.transfer, self.data.train) for sentence in part)
+        for language, words in text:
+            by_language.setdefault(language, Counter()).update(words)
+        return weigh(by_language, self.config.data.alpha)
 
     @cached_property
     def words_digest(self) -> str:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from nerdistill.students.base import STUDENTS, ModelOutput, ParamGroup, Shape, Student, StudentKind
 from nerdistill.students.parts.dropout import Dropout
 from nerdistill.students.parts.onnx_graph import Graph
-from nerdistill.students.parts.piece_table import PAD, NarrowTableOptions
+from nerdistill.students.parts.piece_table import NarrowTableOptions
 from nerdistill.students.parts.pooling import PieceEmbedding, Pooling
 from nerdistill.students.parts.recurrent import BidirectionalLSTM
 
@@ -40,7 +40,7 @@ class BiLSTMOptions(NarrowTableOptions):
         embedding_width: Columns of a piece's vector, and of the piece table unless the next two say otherwise; most of the parameters.
         table_width: Columns of the piece table; None for as many as the vectors have. A linear map makes vectors of its rows.
         define: The unit that makes vectors of rows instead, and the table's columns; see `NarrowTableOptions`.
-        pooling: How pieces become words, ``mean`` or ``first_mean``; see `PieceEmbedding`.
+        pooling: How pieces become words, ``mean``, ``first_mean`` or ``first_mean_last``; see `PieceEmbedding`.
         hidden_width: LSTM units per direction; most of the time.
         projection_width: Width of the layer between LSTM and head.
         dropout: Probability, in three places.
@@ -114,17 +114,7 @@ class BiLSTM(Student):
     def to_onnx(self) -> onnx.ModelProto:
         """The graph, written node by node: the LSTM operator is given the lengths, so padding is never read."""
         graph = Graph()
-        pieces = self.embeddings.write_vectors(graph, "embeddings", "word_pieces")
-        graph.node("ReduceSum", [pieces, graph.weight("axis_1", np.array([1]))], "word_sums", keepdims=0)
-        graph.node("Equal", ["word_pieces", graph.weight("pad", np.array(PAD))], "is_pad")
-        graph.node("Not", ["is_pad"], "is_piece")
-        graph.node("Cast", ["is_piece"], "piece_ones", to=1)
-        graph.node("ReduceSum", ["piece_ones", "axis_1"], "raw_counts", keepdims=1)
-        graph.node("Max", ["raw_counts", graph.weight("one", np.array(1.0, np.float32))], "counts")
-        distinct = graph.node("Div", ["word_sums", "counts"], "word_means")
-        if self.embeddings.pooling == "first_mean":
-            first = graph.node("Gather", [pieces, graph.weight("first", np.array(0))], "first_pieces", axis=1)
-            distinct = graph.node("Concat", [first, distinct], "word_vectors", axis=1)
+        distinct = self.embeddings.write_words(graph, "embeddings", "word_pieces")
         graph.node("Transpose", ["word_index"], "index_by_time", perm=[1, 0])
         graph.node("Gather", [distinct, "index_by_time"], "words")
         graph.node("Cast", ["lengths"], "lengths_32", to=6)

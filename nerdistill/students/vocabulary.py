@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from nerdistill.errors import ConfigError
+
+RARE = 1e-6
+"""Share of the text's words below which a single character has no claim to a place: in much text most characters that occur are such,
+rare ideographs above all, and each would take a place from a piece that is met a hundred times as often."""
 
 TECHNICAL = ("<pad> ", "<unk> ", "<s> ", "</s> ")
 PAD_PIECE, UNK_PIECE = TECHNICAL[:2]
@@ -37,7 +41,22 @@ class Vocabulary:
     ends: tuple[int, int] | None = None
 
 
-def count_pieces(tokenizer: Tokenizer, words: Counter[str]) -> Counter[int]:
+def weigh(words: Mapping[str, Counter[str]], alpha: float) -> dict[str, float]:
+    """Frequencies of words in text that has each language in the proportion size^alpha, as training samples them.
+
+    Args:
+        words: Language to its words with their frequencies.
+        alpha: 1 leaves them as they are, 0 makes languages equal.
+    """
+    weights: dict[str, float] = {}
+    for counts in words.values():
+        weight = counts.total() ** (alpha - 1.0)
+        for word, count in counts.items():
+            weights[word] = weights.get(word, 0.0) + weight * count
+    return weights
+
+
+def count_pieces(tokenizer: Tokenizer, words: Mapping[str, float]) -> Counter[int]:
     """How often each piece id occurs in text.
 
     Args:
@@ -53,13 +72,14 @@ def count_pieces(tokenizer: Tokenizer, words: Counter[str]) -> Counter[int]:
 
 
 def prune(
-    tokenizer: Tokenizer, unk_id: int, pad_id: int, words: Counter[str], budget: int, ends: tuple[int, int] | None = None
+    tokenizer: Tokenizer, unk_id: int, pad_id: int, words: Mapping[str, float], budget: int, ends: tuple[int, int] | None = None
 ) -> Vocabulary:
     """Keep the pieces that matter for some text.
 
-    Kept are, in this order until the budget is full: single characters of the text, the pieces it uses by frequency, then unused pieces
-    that are made of its characters, the teacher's most probable first. The last group costs size but no training: its rows come from
-    the teacher, and words that the text happens not to contain are cut as the teacher cuts them.
+    Kept are, in this order until the budget is full: single characters of the text that are not `RARE` there, the pieces it uses by
+    frequency, its other characters, then unused pieces that are made of its characters, the teacher's most probable first. The last group
+    costs size but no training: its rows come from the teacher, and words that the text happens not to contain are cut as the teacher cuts
+    them.
 
     Args:
         tokenizer: The teacher's; its model must be Unigram or WordPiece.
@@ -77,15 +97,22 @@ def prune(
     technical = (pad_id, unk_id, *(ends or ()))
     special = {token["id"] for token in spec["added_tokens"]} | {*technical}
     counts = count_pieces(tokenizer, words)
-    characters = {character for word in words for character in tokenizer_characters(tokenizer, word)}
-    singles = [i for i, piece in enumerate(pieces) if i not in special and len(_bare(piece)) <= 1 and set(_bare(piece)) <= characters]
-    least = len(technical) + len(singles)
+    characters: dict[str, float] = {}
+    for word, weight in words.items():
+        for character in tokenizer_characters(tokenizer, word):
+            characters[character] = characters.get(character, 0.0) + weight
+    rare = RARE * sum(words.values())
+    singles = [
+        i for i, piece in enumerate(pieces) if i not in special and len(_bare(piece)) <= 1 and characters.keys() >= set(_bare(piece))
+    ]
+    frequent = [i for i in singles if not _bare(pieces[i]) or characters[_bare(pieces[i])] >= rare]
+    least = len(technical) + len(frequent)
     if least > budget:
         raise ConfigError(f"student.pieces = {budget}: the text's single characters alone need {least}; allow more pieces")
     used = [piece for piece, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if piece not in special]
-    unused = sorted((i for i in range(len(pieces)) if i not in counts and i not in special and set(_bare(pieces[i])) <= characters),
+    unused = sorted((i for i in range(len(pieces)) if i not in counts and i not in special and characters.keys() >= set(_bare(pieces[i]))),
                     key=lambda i: (-scores[i], i))  # fmt: skip
-    kept = sorted(_first([*singles, *used, *unused], budget - len(technical)))
+    kept = sorted(_first([*frequent, *used, *singles, *unused], budget - len(technical)))
     rebuilt = _rebuild(spec, pieces, scores, TECHNICAL[: len(technical)], kept)
     return Vocabulary(rebuilt, (*technical, *kept), None if ends is None else (2, 3))
 

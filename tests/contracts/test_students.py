@@ -33,7 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 DEFINE = {"width": 4, "expand": 10, "layers": 3, "groups": 4}
 NARROW: dict[str, list[dict[str, Any]]] = {
-    "bilstm": [{"table_width": 5}, {"define": DEFINE}, {"define": DEFINE, "pooling": "mean"}],
+    "bilstm": [{"table_width": 5}, {"pooling": "first_mean_last"}, {"define": DEFINE}, {"define": DEFINE, "pooling": "mean"}],
     "transformer": [{"embedding_width": None, "define": DEFINE}],
 }
 NAMES = list(STUDENTS)
@@ -256,6 +256,14 @@ def test_pooling_tells_the_first_piece_from_the_rest() -> None:
     pooled = pool(torch.tensor([[2, 3, PAD], [3, 2, PAD], [1, PAD, PAD]]))
     assert torch.equal(pooled, torch.tensor([[3.0, 4.0, 4.0, 6.0], [5.0, 8.0, 4.0, 6.0], [1.0, 0.0, 1.0, 0.0]]))
     assert pool.word_width == 4
+
+
+def test_pooling_knows_where_a_word_ends() -> None:
+    """The last column of a padded word in place of its last piece, or nothing for a word of one piece."""
+    pool = PieceEmbedding(4, 1, "first_mean_last", torch.tensor([[9.0], [1.0], [3.0], [5.0]]))
+    pooled = pool(torch.tensor([[2, 3, PAD], [3, 2, 1], [1, PAD, PAD], [PAD, PAD, PAD]]))
+    assert torch.equal(pooled, torch.tensor([[3.0, 4.0, 5.0], [5.0, 3.0, 1.0], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]))
+    assert pool.word_width == 3
 
 
 def test_pooling_leaves_the_given_table_alone() -> None:

@@ -235,3 +235,30 @@ def test_signals_of_another_text_are_refused(vocabulary: Vocabulary, logits: int
     targets = Targets(np.zeros((logits, K), np.float16), np.zeros((hidden, 2), np.float16))
     with pytest.raises(ValueError, match="words of signals for 4 words"):
         EncodedCorpus(text([4]), encoder("words", vocabulary), targets=targets)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_joined_text_reads_a_sentence_once_with_all_that_is_known_of_it(kind: str, vocabulary: Vocabulary) -> None:
+    """A labelled sentence that is transfer text too is read twice, or loses its tags or the teacher's signals, or gets another's."""
+    sentences = text([3, 5, 2, 4, 6], seed=3)
+    reads = encoder(kind, vocabulary)
+    labelled = EncodedCorpus([sentences[4], sentences[1], sentences[0]], reads, SCHEME)
+    untagged = [Sentence(sentence.words, None, sentence.language) for sentence in sentences[1:]]
+    transfer = EncodedCorpus(untagged, reads, targets=numbered(sum(len(sentence.words) for sentence in untagged)))
+    begins = dict(zip([sentence.words for sentence in untagged], transfer.offsets.tolist(), strict=False))
+    both = labelled.join(
+        transfer.select([0, 1, 2])
+    )  # the transfer text's last sentence is held out, though it is the labelled text's first
+    met = Counter[tuple[str, ...]]()
+    for batch in both.batches(64, None):
+        tensors = both.collate(batch)
+        for row, number in enumerate(both.item_sentence[batch].tolist()):
+            words = (*(s.words for s in (sentences[4], sentences[1], sentences[0])), *(s.words for s in untagged))[number]
+            met[words] += 1
+            assert tensors["without_tags"][row].item() == (words not in {sentences[n].words for n in (0, 1, 4)})
+            assert tensors["without_signals"][row].item() == (words not in {sentences[n].words for n in (1, 2, 3)})
+            if not tensors["without_signals"][row]:
+                assert tensors["teacher_logits"][row, : len(words), 0].tolist() == [begins[words] + n for n in range(len(words))]
+            else:
+                assert not tensors["teacher_logits"][row].any()
+    assert met == Counter(sentence.words for sentence in sentences)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from nerdistill.errors import ConfigError
-from nerdistill.students.vocabulary import PAD_PIECE, UNK_PIECE, Vocabulary, count_pieces, prune
+from nerdistill.students.vocabulary import PAD_PIECE, UNK_PIECE, Vocabulary, count_pieces, prune, weigh
 
 LETTERS = "abcdeéن東"
 TEXTS = st.dictionaries(st.text(LETTERS, min_size=1, max_size=8), st.integers(1, 50), min_size=1, max_size=12)
@@ -171,3 +171,22 @@ def test_other_tokenizers_are_refused() -> None:
     """Prevents a byte-pair vocabulary, whose merges would break, from being cut."""
     with pytest.raises(ConfigError, match="of kind BPE; vocabularies are cut for Unigram and WordPiece only"):
         cut(Tokenizer(models.BPE()), Counter({"abc": 1}), 100)
+
+
+@BOTH
+def test_rare_characters_make_room(teacher: Tokenizer) -> None:
+    """Prevents ideographs that a text has once in a million words from taking the places of frequent pieces; with room they stay."""
+    words = Counter({"abc": 3_000_000, "de": 2_000_000, "ن": 1})
+    least = smallest(teacher, Counter({"abc": 3, "de": 2}))
+    kept = {*cut(teacher, words, least + 1).tokenizer.get_vocab()}
+    assert kept & {"▁abc", "abc"}
+    assert not kept & {"ن", "##ن"}
+    assert {*cut(teacher, words, 100).tokenizer.get_vocab()} & {"ن", "##ن"}
+
+
+def test_languages_weigh_as_they_are_sampled() -> None:
+    """Prevents a vocabulary that only serves the languages with most text."""
+    words = {"de": Counter({"der": 90, "in": 10}), "id": Counter({"di": 20, "in": 5})}
+    assert weigh(words, 1.0) == {"der": 90, "in": 15, "di": 20}
+    assert weigh(words, 0.0) == pytest.approx({"der": 0.9, "in": 0.1 + 0.2, "di": 0.8})
+    assert weigh(words, 0.5) == pytest.approx({"der": 9.0, "in": 1.0 + 1.0, "di": 4.0})
