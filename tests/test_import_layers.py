@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1] / "nerdistill"
 GROUND = ("errors", "records", "labels", "registry", "fingerprint", "files")
 LAYERS = (
-    ("text",), ("runtime",), ("pipeline",), ("corpus",), ("students",), ("losses",), ("evaluation",), ("training",), ("recipes",),
-    ("teachers",), ("export",), ("config",), ("steps",), ("cli",), ("__main__",),
+    ("text",), ("runtime",), ("pipeline",), ("corpus",), ("tagging",), ("students",), ("losses",), ("evaluation",), ("training",),
+    ("recipes",), ("teachers",), ("export",), ("config",), ("steps",), ("cli",), ("__main__",),
 )  # fmt: skip
 RANK = {name: 0 for name in (*GROUND, "__init__")} | {name: rank for rank, names in enumerate(LAYERS, start=1) for name in names}
 MODULES = sorted(ROOT.rglob("*.py"))

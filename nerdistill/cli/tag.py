@@ -1,100 +1,178 @@
-"""``nerdistill tag``: text in, one JSON object a document out."""
+"""``nerdistill tag``: text in, entities out."""
 
 from __future__ import annotations
 
-import gzip
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, replace
-from itertools import islice
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from nerdistill.errors import ConfigError, DataError
+from nerdistill.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nerdistill.runtime.backends import Backend
+    from nerdistill.runtime.bundle import Variant
+    from nerdistill.tagging.run import Summary
+    from nerdistill.tagging.sources import Reject
+
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def tag(
     model: Annotated[Path, typer.Argument(help="Bundle folder.", show_default=False)],
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Text (one document a line) or JSONL, also .gz; - for stdin.", show_default=False),
+        typer.Argument(
+            metavar="INPUT...",
+            help="Text (a document a line), .jsonl, .parquet or .spacy, also .gz or .zst; files, patterns in quotes, - for stdin.",
+            show_default=False,
+        ),
     ],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="JSONL file; stdout without it.", show_default=False)] = None,
-    text_field: Annotated[str, typer.Option("--text-field", help="Field of the text in JSONL.")] = "text",
+    out: Annotated[
+        str | None, typer.Option("-o", "--out", metavar="FILE|FOLDER/", help="Output; stdout without it.", show_default=False)
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option("--format", help="jsonl, parquet, conll or spacy; by default what the output's suffix says", show_default=False),
+    ] = None,
+    input_format: Annotated[
+        str | None,
+        typer.Option("--input-format", help="text, jsonl, parquet or spacy; by default what each input's suffix says", show_default=False),
+    ] = None,
+    text_field: Annotated[str, typer.Option("--text-field", help="Field of the text.")] = "text",
+    id_field: Annotated[str, typer.Option("--id-field", help="Field of the id; file:line where it is missing.")] = "id",
+    fields: Annotated[
+        str | None, typer.Option("--fields", metavar="A,B", help="Other fields to keep, '' for none; by default all", show_default=False)
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option("--variant", help="fp32 or int8; by default the model's own choice", show_default=False)
+    ] = None,
+    backend: Annotated[str, typer.Option("--backend", help="onnxruntime, openvino or openvino-bf16.")] = "onnxruntime",
     threshold: Annotated[float, typer.Option("--threshold", min=0, max=1, help="Leave out entities scored below.")] = 0.0,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads.  [default: all cores]", show_default=False)] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the output file.")] = False,
+    languages: Annotated[
+        str | None,
+        typer.Option("--languages", metavar="DE,FR", help="Tag only text in these; 'model' for the model's own.", show_default=False),
+    ] = None,
+    lid: Annotated[
+        Path | None, typer.Option("--lid", help="fastText model that tells languages; by default lid.176", show_default=False)
+    ] = None,
+    encoding: Annotated[str, typer.Option("--encoding", help="Of text and JSONL.")] = "utf-8",
+    replace: Annotated[bool, typer.Option("--replace", help="U+FFFD for what is not in the encoding, in place of a reject.")] = False,
+    max_length: Annotated[
+        int, typer.Option("--max-length", min=1, help="Characters of the longest document; longer ones are rejected.")
+    ] = 5_000_000,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; by default one a core", show_default=False)] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Threads of each; by default cores / workers", show_default=False)
+    ] = None,
+    shard_size: Annotated[
+        str | None,
+        typer.Option("--shard-size", metavar="64M", help="Input of a shard; by default as the whole input asks for", show_default=False),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Begin anew, and replace the output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object; with -o.")] = False,
 ) -> None:
     """Tag text: each input record comes out with its entities.
 
-    A record is ``{"id", "text", "entities": [{"start", "stop", "text", "label", "score"}]}``; records of JSONL keep their own fields.
-    Lines that are not usable are skipped and reported on stderr with file and line; the exit code is 4 then.
-    """
-    from nerdistill.runtime.tagger import Tagger
+    A record keeps its id and fields and gets "entities" (start, stop, text, label, score), "n_words" and "n_windows".
 
-    if out is not None and out.exists() and not force:
-        raise ConfigError(f"{out}: exists already; --force replaces it")
-    tagger = Tagger.load(model, threads=threads)
-    skipped: list[str] = []
-    records = (record for name in inputs for record in _records(name, text_field, skipped))
-    beside = out.with_name(f".{out.name}.part") if out is not None else None
-    sink: IO[str] = beside.open("w", encoding="utf-8") if beside is not None else sys.stdout
-    try:
-        while batch := list(islice(records, 1000)):
-            for record, entities in zip(batch, tagger.pipe([record[text_field] for record in batch]), strict=True):
-                record["entities"] = [
-                    asdict(replace(entity, score=round(entity.score, 4))) for entity in entities if entity.score >= threshold
-                ]
-                sink.write(json.dumps(record, ensure_ascii=False) + "\n")
-    finally:
-        if beside is not None:
-            sink.close()
-    if out is not None and beside is not None:
-        beside.replace(out)
-    if out is None:
-        sink.flush()
-    if skipped:
-        print(f"{len(skipped)} records skipped:", *skipped[:20], sep="\n  ", file=sys.stderr)  # noqa: T201
+    With -o, worker processes tag it shard by shard. Break it off as you like: the same command continues, to the same bytes.
+    A FILE is joined when all is done, a FOLDER/ keeps a file for each shard.
+
+    Records that cannot be used go to OUT.rejects.jsonl with id, reason and file:line; the exit code is 4 then.
+    """
+    from nerdistill.tagging.run import Request, tag_files, tag_stream
+    from nerdistill.tagging.sources import ReadOptions
+
+    if lid is not None and languages is None:
+        raise ConfigError("--lid: says how languages are told, not which to tag; add --languages")
+    if variant not in (None, "fp32", "int8"):
+        raise ConfigError(f"--variant {variant}: expected fp32 or int8")
+    if as_json and out is None:
+        raise ConfigError("--json: stdout has the records already; name an output with -o")
+    options = ReadOptions(
+        text_field=text_field,
+        id_field=id_field,
+        fields=None if fields is None else _names(fields),
+        encoding=encoding,
+        replace=replace,
+        max_length=max_length,
+    )
+    request = Request(
+        bundle=model,
+        inputs=tuple(inputs),
+        out=out,
+        format=format,
+        input_format=input_format,
+        options=options,
+        variant=cast("Variant | None", variant),
+        backend=cast("Backend", backend),
+        threshold=threshold,
+        languages=_languages(languages, model) if languages else None,
+        lid=lid,
+        workers=workers,
+        threads=threads,
+        shard_bytes=size_of(shard_size) if shard_size else None,
+        force=force,
+        quiet=quiet,
+    )
+    summary = tag_stream(request, sys.stdout.buffer, _say_reject) if out is None else tag_files(request)
+    if as_json:
+        print(json.dumps({**summary.counts, "out": out, "rejects": summary.rejects and str(summary.rejects)}))  # noqa: T201
+    _say_summary(summary, quiet or as_json)
+    if summary.counts["rejected"]:
         raise typer.Exit(4)
 
 
-def _records(name: str, text_field: str, skipped: list[str]) -> Iterator[dict[str, Any]]:
-    as_json = name.removesuffix(".gz").endswith((".jsonl", ".json"))
-    for number, line in enumerate(_lines(name), start=1):
-        where = f"{name}:{number}"
-        try:
-            text = line.decode("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            skipped.append(f"{where}: not UTF-8 at byte {error.start} of the line")
-            continue
-        if not as_json:
-            yield {"id": where, text_field: text}
-            continue
-        try:
-            record = json.loads(text)
-        except ValueError as error:
-            skipped.append(f"{where}: not JSON ({error})")
-            continue
-        if not isinstance(record, dict) or not isinstance(record.get(text_field), str):
-            skipped.append(f"{where}: expected an object with a string '{text_field}'")
-            continue
-        record[text_field] = record[text_field].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        yield {"id": where, **record}
+def size_of(text: str) -> int:
+    """Bytes of a size such as ``64M`` or ``1.5G`` (powers of 1024).
 
-
-def _lines(name: str) -> Iterator[bytes]:
-    if name == "-":
-        yield from sys.stdin.buffer
-        return
-    path = Path(name)
+    Raises:
+        ConfigError: It is none.
+    """
+    number, unit = (text[:-1], _UNITS[text[-1:].upper()]) if text[-1:].upper() in _UNITS else (text, 1)
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            first = True
-            for line in file:
-                yield line.removeprefix(b"\xef\xbb\xbf") if first else line
-                first = False
-    except (OSError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+        size = int(float(number) * unit)
+    except (ValueError, OverflowError):
+        size = 0
+    if size < 1:
+        raise ConfigError(f"{text}: not a size; expected a number of bytes, or one such as 64M or 1G")
+    return size
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in (part.strip() for part in text.split(",")) if name)
+
+
+def _languages(text: str, model: Path) -> tuple[str, ...]:
+    if text != "model":
+        return _names(text)
+    from nerdistill.runtime.bundle import open_bundle
+
+    return open_bundle(model).info.languages
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def _say_reject(reject: Reject) -> None:
+    _say(f"rejected: {reject.location}: {reject.reason}")
+
+
+def _say_summary(summary: Summary, quiet: bool) -> None:
+    """What came out, and what has to be looked at, which is said even to those who want no progress."""
+    counts = summary.counts
+    if summary.out is not None and not quiet:
+        _say(f"{counts['documents']:,} documents, {counts['words']:,} words, {counts['entities']:,} entities in {summary.out}")
+    for reject in summary.first:
+        _say_reject(reject)
+    if counts["rejected"]:
+        _say(f"{counts['rejected']:,} records rejected" + (f", all of them in {summary.rejects}" if summary.rejects else ""))
+    if counts["untagged"]:
+        _say(f"{counts['untagged']:,} documents in other languages: kept with a note, without entities")
+    if counts["odd"]:
+        _say(f"warning: {counts['odd']:,} texts hold control characters; they are kept as they are")
