@@ -18,7 +18,8 @@ from spacy.tokens import Doc, Span, SpanGroup
 
 from nerdistill.errors import BundleError, ConfigError
 from nerdistill.records import WordSpan
-from nerdistill.runtime.bundle import VARIANTS, Bundle, Variant, bundle_from_bytes, open_bundle
+from nerdistill.runtime.backends import Backend, check_backend, open_for
+from nerdistill.runtime.bundle import VARIANTS, Bundle, Variant, bundle_from_bytes
 from nerdistill.runtime.tagger import Tagger
 
 Filter = Callable[[Iterable[Span], Iterable[Span]], Iterable[Span]]
@@ -34,7 +35,8 @@ class NerDistill(Pipe):
         name: Name in the pipeline.
         bundle: A bundle folder to take weights from. If it does not exist, weights must come from `from_disk` or `from_bytes`.
         threads: Threads of the network; None takes one in a worker process and every core elsewhere.
-        variant: ``fp32`` or ``int8``; None takes the bundle's own choice.
+        variant: ``fp32`` or ``int8``; None takes the bundle's own choice, and ``fp32`` for OpenVINO.
+        backend: What runs the network; see `nerdistill.runtime.backends`.
         threshold: Entities with a score below it are left out.
         spans_key: Group of ``doc.spans`` for everything found, also what `ents_filter` kept out of ``doc.ents``.
         ents_filter: Chooses between the entities that a doc has (first argument) and those found (second).
@@ -52,15 +54,17 @@ class NerDistill(Pipe):
         bundle: str | Path | None = None,
         threads: int | None = None,
         variant: Variant | None = None,
+        backend: Backend = "onnxruntime",
         threshold: float = 0.0,
         spans_key: str = "nerdistill",
         ents_filter: Filter = prioritize_existing_ents_filter,
         scorer: Callable[..., Any] | None = None,
     ) -> None:
-        _check(name, threads, variant, threshold)
+        _check(name, threads, variant, backend, threshold)
         self.name = name
         self.threads = threads
         self.variant = variant
+        self.backend = backend
         self.threshold = threshold
         self.spans_key = spans_key
         self.ents_filter = ents_filter
@@ -70,7 +74,7 @@ class NerDistill(Pipe):
         self._tagger: Tagger | None = None
         _register_score()
         if bundle is not None and Path(bundle).is_dir():
-            self.bundle = open_bundle(Path(bundle), variant)
+            self.bundle = open_for(Path(bundle), variant, backend)
 
     @property
     def bundle(self) -> Bundle:
@@ -88,6 +92,7 @@ class NerDistill(Pipe):
     def bundle(self, bundle: Bundle) -> None:
         if self.variant not in (None, bundle.variant):
             raise BundleError(f"component '{self.name}': the weights are {bundle.variant}, its config asks for {self.variant}")
+        _check_backend(self.name, self.backend, bundle.variant)
         self._bundle = bundle
         self._tagger = None
 
@@ -104,7 +109,8 @@ class NerDistill(Pipe):
     @property
     def cfg(self) -> dict[str, Any]:
         """The settings that are plain values."""
-        return {"threads": self.threads, "variant": self.variant, "threshold": self.threshold, "spans_key": self.spans_key}
+        names = ("threads", "variant", "backend", "threshold", "spans_key")
+        return {name: getattr(self, name) for name in names}
 
     def __call__(self, doc: Doc) -> Doc:
         """Tag one doc; ``nlp(text)`` hands an error to the error handler itself."""
@@ -196,7 +202,7 @@ class NerDistill(Pipe):
             BundleError: It is missing or damaged.
         """
         if WEIGHTS not in exclude:
-            self.bundle = open_bundle(Path(path) / WEIGHTS, self.variant)
+            self.bundle = open_for(Path(path) / WEIGHTS, self.variant, self.backend)
         return self
 
     def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
@@ -221,7 +227,7 @@ class NerDistill(Pipe):
     def _tagging(self) -> Tagger:
         """The open network; opened at first use, so that a worker opens its own."""
         if self._tagger is None:
-            self._tagger = Tagger(self.bundle, self.threads)
+            self._tagger = Tagger(self.bundle, self.threads, self.backend)
         return self._tagger
 
 
@@ -251,10 +257,18 @@ def _restore(kind: type[NerDistill], name: str, state: dict[str, Any]) -> NerDis
     return component
 
 
-def _check(name: str, threads: int | None, variant: str | None, threshold: float) -> None:
+def _check_backend(name: str, backend: str, variant: Variant | None) -> None:
+    try:
+        check_backend(backend, variant)
+    except ConfigError as error:
+        raise ConfigError(f"component '{name}': {error}") from None
+
+
+def _check(name: str, threads: int | None, variant: Variant | None, backend: str, threshold: float) -> None:
     if threads is not None and threads < 1:
         raise ConfigError(f"component '{name}': threads = {threads}, expected 1 or more, or null")
     if variant is not None and variant not in VARIANTS:
         raise ConfigError(f"component '{name}': variant = '{variant}', expected one of {', '.join(VARIANTS)}, or null")
+    _check_backend(name, backend, variant)
     if not 0 <= threshold <= 1:
         raise ConfigError(f"component '{name}': threshold = {threshold}, expected a number from 0 to 1")

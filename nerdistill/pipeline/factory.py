@@ -13,6 +13,7 @@ DEFAULTS: dict[str, Any] = {
     "bundle": None,
     "threads": None,
     "variant": None,
+    "backend": "onnxruntime",
     "threshold": 0.0,
     "spans_key": "nerdistill",
     "ents_filter": {"@misc": "spacy.prioritize_existing_ents_filter.v1"},
@@ -32,6 +33,7 @@ def make_component(
     bundle: str | None,
     threads: int | None,
     variant: Literal["fp32", "int8"] | None,
+    backend: Literal["onnxruntime", "openvino", "openvino-bf16"],
     threshold: float,
     spans_key: str,
     ents_filter: Callable[[Iterable[Any], Iterable[Any]], Iterable[Any]],
@@ -45,7 +47,8 @@ def make_component(
         bundle: Folder of a bundle to take weights from. A saved pipeline carries its weights, so this path need not exist where it is
             loaded; give it only where the component is first made, since it is written into the pipeline's config.
         threads: Threads of the network; None takes one in a worker process and every core elsewhere.
-        variant: The network to take from a bundle; None takes the bundle's own choice.
+        variant: The network to take from a bundle; None takes the bundle's own choice, and ``fp32`` for OpenVINO.
+        backend: What runs the network; see `nerdistill.runtime.backends`.
         threshold: Entities with a score below it are left out.
         spans_key: Name of the group in ``doc.spans`` that holds what was found, with ``attrs["scores"]``.
         ents_filter: Takes the entities that a doc has already and those that were found, and chooses; from spaCy's ``misc`` registry.
@@ -62,6 +65,7 @@ def make_component(
         bundle=bundle,
         threads=threads,
         variant=variant,
+        backend=backend,
         threshold=threshold,
         spans_key=spans_key,
         ents_filter=ents_filter,

@@ -10,8 +10,8 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,21 +19,20 @@ import numpy.typing as npt
 from nerdistill.errors import BundleError, ConfigError
 from nerdistill.labels import LabelScheme
 from nerdistill.records import Entity, WordSpan
-from nerdistill.runtime.bundle import TOKENIZER, VARIANTS, Bundle, Variant, bundle_from_bytes, open_bundle
+from nerdistill.runtime.backends import Backend, open_for, open_network
+from nerdistill.runtime.bundle import TOKENIZER, Bundle, Variant, bundle_from_bytes
 from nerdistill.runtime.decode import Floats, decode_tags, log_softmax, spans_of_tags
+from nerdistill.runtime.session import cores
 from nerdistill.text.collate import Rows, collate_pieces, collate_words
 from nerdistill.text.encoder import WordTable
-from nerdistill.text.splitter import split
+from nerdistill.text.splitter import places, split_words
 from nerdistill.text.windows import Window, cut
 
-if TYPE_CHECKING:
-    import onnxruntime
-
 BATCH_BUDGET = 1024
-"""Padded words (or pieces) in one call of the network: large enough to fill a core, small enough to stay in its cache."""
+"""Padded words (or pieces) in one call of the network: large enough to fill a core, small enough to stay in its cache.
 
-_SLOWER_FUSIONS = ["SkipLayerNormFusion"]
-"""Rewritings of the network that cost more than they save: this one's kernel took a quarter of an 8-bit Transformer's time."""
+Twice as many in bfloat16, where the call itself costs more and the words in it less.
+"""
 
 _HOME = os.getpid()
 
@@ -45,35 +44,43 @@ class Tagger:
         bundle: An opened bundle; `Tagger.load` opens one from a folder.
         threads: Threads of the network; None takes one in a worker process and every core this process may use elsewhere. Give workers
             that share a machine cores / workers.
+        backend: What runs the network; see `nerdistill.runtime.backends`.
+
+    Attributes:
+        budget: Padded words (or pieces) in one call of the network.
 
     Raises:
         BundleError: The tokenizer or the network cannot be read.
-        ConfigError: `threads` is below 1.
+        ConfigError: `threads` is below 1; or there is no such backend, it does not run the bundle's variant, or is not installed.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None, backend: Backend = "onnxruntime") -> None:
         if threads is not None and threads < 1:
             raise ConfigError(f"threads = {threads}, expected 1 or more, or None")
         self.bundle = bundle
         self.info = bundle.info
         self.scheme = LabelScheme(bundle.info.types)
+        self.backend = backend
+        self.budget = 2 * BATCH_BUDGET if backend == "openvino-bf16" else BATCH_BUDGET
         self._threads = threads
-        self._network: _Network | None = _Network(bundle, self.threads)
+        self._network: _Network | None = _Network(bundle, self.threads, backend)
         _TAGGERS.add(self)
 
     @classmethod
-    def load(cls, path: str | Path, variant: Variant | None = None, threads: int | None = None) -> Tagger:
+    def load(cls, path: str | Path, variant: Variant | None = None, threads: int | None = None, backend: Backend = "onnxruntime") -> Tagger:
         """Open a bundle folder.
 
         Args:
             path: The folder that ``nerdistill run`` or ``nerdistill distill`` wrote.
-            variant: ``fp32`` or ``int8``; None takes the bundle's own choice.
+            variant: ``fp32`` or ``int8``; None takes the bundle's own choice, and ``fp32`` for OpenVINO.
             threads: As in the constructor.
+            backend: As in the constructor.
 
         Raises:
             BundleError: There is no sound bundle at that path.
+            ConfigError: As in the constructor.
         """
-        return cls(open_bundle(Path(path), variant), threads)
+        return cls(open_for(Path(path), variant, backend), threads, backend)
 
     @property
     def threads(self) -> int:
@@ -108,10 +115,9 @@ class Tagger:
             raise ConfigError(f"batch_size = {batch_size}, expected 1 or more")
         stream = iter(texts)
         while batch := list(islice(stream, batch_size)):
-            offsets = [split(text) for text in batch]
-            words = [[text[start:stop] for start, stop in spans] for text, spans in zip(batch, offsets, strict=True)]
-            for text, spans, found in zip(batch, offsets, self.tag_words(words), strict=True):
-                yield [_entity(text, spans, span) for span in found]
+            words = [split_words(text) for text in batch]
+            for text, inside, spans in zip(batch, words, self.tag_words(words), strict=True):
+                yield entities(text, inside, spans)
 
     def tag_words(self, sentences: Sequence[Sequence[str]]) -> list[list[WordSpan]]:
         """The entities of texts that are split into words already, such as spaCy's or CoNLL's.
@@ -122,30 +128,35 @@ class Tagger:
         Returns:
             One list of spans for each text, in order, not overlapping.
         """
-        scores, offsets = self.log_probabilities(sentences)
-        return spans_of_tags(decode_tags(scores, offsets, self.scheme), scores, offsets, self.scheme)
+        logits, offsets = self.logits(sentences)
+        return spans_of_tags(decode_tags(logits, offsets, self.scheme), logits, offsets, self.scheme)
 
     def log_probabilities(self, sentences: Sequence[Sequence[str]]) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """As `logits`, normalised over the tags of each word."""
+        logits, offsets = self.logits(sentences)
+        return log_softmax(logits), offsets
+
+    def logits(self, sentences: Sequence[Sequence[str]]) -> tuple[Floats, npt.NDArray[np.int64]]:
         """What the network says of each word, before a valid sequence is chosen.
 
         Returns:
-            ``[N, K]`` log-probabilities of the tags of all words laid end to end, and ``[S + 1]`` offsets of the sentences in them.
+            ``[N, K]`` logits of the tags of all words laid end to end, and ``[S + 1]`` offsets of the sentences in them.
         """
         network = self._open()
         offsets = np.concatenate([[0], np.cumsum([len(words) for words in sentences])]).astype(np.int64)
         rows, table = network.encode([word for words in sentences for word in words])
         logits = np.zeros((len(rows), len(self.scheme.tags)), dtype=np.float32)
         costs = np.ones(len(rows), dtype=np.int64) if self.info.inputs == "words" else table.lengths[rows].astype(np.int64)
-        for batch in _batches(cut(costs, offsets, self.info.window, self.info.overlap)):
-            outputs = network.run([rows[window.start : window.stop] for window in batch], table)
+        for batch in batches(cut(costs, offsets, self.info.window, self.info.overlap), self.budget):
+            outputs = network.run(network.collate([rows[window.start : window.stop] for window in batch], table))
             for window, output in zip(batch, outputs, strict=True):
                 start, _, first, last = window
                 logits[first:last] = output[first - start : last - start]
-        return log_softmax(logits), offsets
+        return logits, offsets
 
     def _open(self) -> _Network:
         if self._network is None:
-            self._network = _Network(self.bundle, self.threads)
+            self._network = _Network(self.bundle, self.threads, self.backend)
         return self._network
 
     def _leave(self) -> None:
@@ -162,22 +173,22 @@ class Tagger:
         return self.bundle.to_bytes()
 
     @classmethod
-    def from_bytes(cls, raw: bytes, threads: int | None = None) -> Tagger:
+    def from_bytes(cls, raw: bytes, threads: int | None = None, backend: Backend = "onnxruntime") -> Tagger:
         """The inverse of `to_bytes`; raises `BundleError` on anything else."""
-        return cls(bundle_from_bytes(raw), threads)
+        return cls(bundle_from_bytes(raw), threads, backend)
 
-    def __reduce__(self) -> tuple[Callable[[bytes, int | None], Tagger], tuple[bytes, int | None]]:
-        """Pickle as bytes; the copy makes its own session, so it may go to a worker process."""
-        return Tagger.from_bytes, (self.to_bytes(), self._threads)
+    def __reduce__(self) -> tuple[Callable[[bytes, int | None, Backend], Tagger], tuple[bytes, int | None, Backend]]:
+        """Pickle as bytes; the copy opens the network itself, so it may go to a worker process."""
+        return Tagger.from_bytes, (self.to_bytes(), self._threads, self.backend)
 
 
 class _Network:
-    """What one process holds open of a bundle: the words met so far, and the network."""
+    """What one process holds open of a bundle: the words met so far, what makes arrays of them, and the network."""
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
+    def __init__(self, bundle: Bundle, threads: int, backend: Backend) -> None:
         self._table = _word_table(bundle)
-        self._session = _session(bundle, threads)
-        self._collate = _collator(bundle)
+        self.run = open_network(bundle, threads, backend)
+        self.collate = _collator(bundle)
         self._lock = threading.Lock()
 
     def encode(self, words: Sequence[str]) -> tuple[Rows, WordTable]:
@@ -185,11 +196,6 @@ class _Network:
         with self._lock:
             self._table.make_room()
             return self._table.rows(words), copy.copy(self._table)
-
-    def run(self, rows: Sequence[Rows], table: WordTable) -> Floats:
-        """Logits ``[B, W, K]`` of some windows."""
-        logits: Floats = self._session.run(["logits"], self._collate(rows, table))[0]
-        return logits
 
 
 _TAGGERS: weakref.WeakSet[Tagger] = weakref.WeakSet()
@@ -208,26 +214,34 @@ def _cores() -> int:
     """One in a worker, which shares the machine with others; else the cores that this process may use."""
     if multiprocessing.parent_process() is not None or os.getpid() != _HOME:
         return 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return cores()
 
 
-def _batches(jobs: Iterable[tuple[int, Window, int]]) -> Iterator[list[Window]]:
-    """Windows of like cost together, each batch within `BATCH_BUDGET` after padding."""
-    batch: list[Window] = []
-    for _, window, cost in sorted(jobs, key=lambda job: job[2]):
-        if batch and (len(batch) + 1) * cost > BATCH_BUDGET:
-            yield batch
-            batch = []
-        batch.append(window)
-    if batch:
-        yield batch
+def batches(jobs: Iterable[tuple[int, Window, int]], budget: int) -> Iterator[list[Window]]:
+    """Windows of like cost together, each batch within a budget after padding; the longest come first.
+
+    So the longest of a batch says how many it takes: all batches of one width but the last have one height, and few shapes occur.
+
+    Args:
+        jobs: What `cut` yields.
+        budget: Largest cost of a batch; a single window above it still gets a batch of its own.
+    """
+    windows = sorted(((cost, window) for _, window, cost in jobs), key=itemgetter(0), reverse=True)
+    start = 0
+    while start < len(windows):
+        size = max(1, budget // windows[start][0])
+        stop = start + (size - size % 8 if size > 8 else size)
+        yield [window for _, window in windows[start:stop]]
+        start = stop
 
 
-def _entity(text: str, offsets: list[tuple[int, int]], span: WordSpan) -> Entity:
-    start, stop = offsets[span.start][0], offsets[span.stop - 1][1]
-    return Entity(start, stop, text[start:stop], span.label, span.score)
+def entities(text: str, words: Sequence[str], spans: Sequence[WordSpan]) -> list[Entity]:
+    """Spans over the words of a text, as entities over its characters."""
+    if not spans:
+        return []
+    at = places(text, words[: spans[-1].stop])
+    edges = ((at[span.start][0], at[span.stop - 1][1], span) for span in spans)
+    return [Entity(start, stop, text[start:stop], span.label, span.score) for start, stop, span in edges]
 
 
 def _word_table(bundle: Bundle) -> WordTable:
@@ -238,26 +252,6 @@ def _word_table(bundle: Bundle) -> WordTable:
     except Exception as error:  # the library raises bare Exception
         raise BundleError(f"{TOKENIZER}: not readable ({error})") from error
     return WordTable(tokenizer, bundle.info.unk_id, bundle.info.pad_id, bundle.info.max_pieces)
-
-
-def _session(bundle: Bundle, threads: int) -> onnxruntime.InferenceSession:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(
-            bundle.network, options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER_FUSIONS
-        )
-    except Exception as error:  # onnxruntime's own exception classes are not public
-        raise BundleError(f"{bundle.info.name}: the {bundle.variant} network cannot be opened ({error})") from error
-    found, expected = session.get_outputs()[0].shape[-1], len(LabelScheme(bundle.info.types).tags)
-    if found != expected:
-        raise BundleError(f"{VARIANTS[bundle.variant]}: gives {found} scores a word, expected {expected} for the types in bundle.json")
-    return session
 
 
 def _collator(bundle: Bundle) -> Callable[[Sequence[Rows], WordTable], dict[str, Rows]]:

@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+AT_ONCE = 8192
+"""Words given to the tokenizer at a time; what it says of a word takes some kilobytes until it is read."""
+
 LONGEST_WORD = 256
 """Characters of a word that are read; a longer one is a URL or binary data, and its beginning tells."""
 
@@ -71,10 +74,12 @@ class WordTable:
         while first + len(fresh) > len(self.lengths):
             self.pieces = np.concatenate([self.pieces, np.full_like(self.pieces, self.pad_id)])
             self.lengths = np.concatenate([self.lengths, np.zeros_like(self.lengths)])
-        readable = [_SURROGATE.sub("\ufffd", word[:LONGEST_WORD]) for word in fresh]  # half a pair cannot be encoded
-        encoded = self.tokenizer.encode_batch_fast(readable, add_special_tokens=False)
-        for row, (word, encoding) in enumerate(zip(fresh, encoded, strict=True), start=first):
-            ids = encoding.ids[: self.max_pieces] or [self.unk_id]
-            self.pieces[row, : len(ids)] = ids
-            self.lengths[row] = len(ids)
-            self._rows[word] = row
+        for start in range(0, len(fresh), AT_ONCE):
+            part = fresh[start : start + AT_ONCE]
+            readable = [_SURROGATE.sub("\ufffd", word[:LONGEST_WORD]) for word in part]  # half a pair cannot be encoded
+            encoded = self.tokenizer.encode_batch_fast(readable, add_special_tokens=False)
+            for row, (word, encoding) in enumerate(zip(part, encoded, strict=True), start=first + start):
+                ids = encoding.ids[: self.max_pieces] or [self.unk_id]
+                self.pieces[row, : len(ids)] = ids
+                self.lengths[row] = len(ids)
+                self._rows[word] = row

@@ -6,9 +6,14 @@ can begin and end anywhere.
 Apostrophes follow three rules that hold across languages: elided articles keep theirs (``l'|Italie``, ``dell'|arte``); after a
 capitalised word a lower-case ending is a suffix (``Ankara|'da``, ``Obama|'s``); elsewhere it is inside the word (``O'Brien``,
 ``don't``). Hyphens, dots and commas between letters or digits stay inside (``Jean-Luc``, ``U.S.A``, ``3.14``).
+
+No rule looks across white space, so a text is cut there first, and what stands between is split once and remembered: most of it recurs.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
 
 import regex
 
@@ -38,12 +43,40 @@ _WORD = regex.compile(
 )
 
 
-def split(text: str) -> list[tuple[int, int]]:
-    """The words of a text as (start, stop) character offsets, in order; white space belongs to none."""
-    return [match.span() for match in _WORD.finditer(text)]
+_LONGEST_RUN = 64
+"""Characters of a run without white space that is remembered; a longer one is a sentence in an unspaced script, or no text at all."""
+
+
+@lru_cache(maxsize=1 << 16)
+def _remembered(run: str) -> tuple[str, ...]:
+    return tuple(_WORD.findall(run))
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text as strings."""
-    words: list[str] = _WORD.findall(text)
+    """The words of a text as strings, in order; white space belongs to none."""
+    words: list[str] = []
+    for run in text.split():
+        words += _remembered(run) if len(run) <= _LONGEST_RUN else _WORD.findall(run)
     return words
+
+
+def places(text: str, words: Iterable[str]) -> list[tuple[int, int]]:
+    """Where words stand in their text, as (start, stop) character offsets.
+
+    Args:
+        text: The text.
+        words: What `split_words` gives of it, or the first few of these.
+    """
+    found: list[tuple[int, int]] = []
+    stop = 0
+    find = text.index
+    for word in words:
+        start = find(word, stop)  # only white space stands before it, so it is found where it begins
+        stop = start + len(word)
+        found.append((start, stop))
+    return found
+
+
+def split(text: str) -> list[tuple[int, int]]:
+    """The words of a text as (start, stop) character offsets, in order."""
+    return places(text, split_words(text))

@@ -209,11 +209,27 @@ def test_settings_out_of_range(with_config: Make, bundle_path: Path, settings: d
         with_config(bundle_path, **settings)
 
 
-@pytest.mark.parametrize("settings", [{"threads": "many"}, {"variant": "int4"}, {"treshold": 0.5}])
+@pytest.mark.parametrize("settings", [{"threads": "many"}, {"variant": "int4"}, {"backend": "torch"}, {"treshold": 0.5}])
 def test_settings_of_the_wrong_kind(with_config: Make, bundle_path: Path, settings: dict[str, Any]) -> None:
     """Prevents misspelt settings from being ignored: spaCy checks them against the factory's annotations."""
     with pytest.raises(ConfigValidationError):
         with_config(bundle_path, **settings)
+
+
+def test_backend_is_taken_and_held_to(with_config: Make, found: Found, bundle_path: Path, tmp_path: Path) -> None:
+    """Prevents a pipeline that runs its network in something else than its config says, or has a network that this does not run."""
+    pytest.importorskip("openvino")
+    nlp = with_config(bundle_path, backend="openvino")
+    assert (pipe_of(nlp).bundle.variant, pipe_of(nlp).cfg["backend"]) == ("fp32", "openvino")
+    expected = found(with_config(bundle_path, variant="fp32")(TEXT))
+    nlp.to_disk(tmp_path / "saved")
+    for made in (nlp, spacy.load(tmp_path / "saved")):
+        assert [span[:3] for span in found(made(TEXT))] == [span[:3] for span in expected]
+        assert pipe_of(made)._tagging().backend == "openvino"
+    with pytest.raises(ConfigError, match="component 'nerdistill': backend = 'openvino' with the int8 network"):
+        with_config(bundle_path, backend="openvino", variant="int8")
+    with pytest.raises(ConfigError, match="component 'mine': backend = 'openvino' with the int8 network"):
+        NerDistill("mine", backend="openvino").from_bytes(NerDistill(bundle=bundle_path, variant="int8").to_bytes())
 
 
 def test_variant_is_taken_and_held_to(with_config: Make, bundle_path: Path) -> None:
@@ -244,7 +260,8 @@ def test_what_it_says_of_itself(nlp: Language) -> None:
     component = pipe_of(nlp)
     assert nlp.meta["labels"] == {"nerdistill": component.label_data} == {"nerdistill": ["PER", "LOC", "ORG"]}
     assert component.is_trainable is False
-    assert component.cfg == {"threads": None, "variant": None, "threshold": 0.0, "spans_key": "nerdistill"}
+    expected = {"threads": None, "variant": None, "backend": "onnxruntime", "threshold": 0.0, "spans_key": "nerdistill"}
+    assert component.cfg == expected
     nlp.initialize()
     assert nlp(TEXT).ents
 

@@ -17,7 +17,7 @@ from nerdistill.runtime.decode import Floats, decode_tags, log_softmax, spans_of
 SCHEME = LabelScheme(("PER", "LOC"))
 K = len(SCHEME.tags)
 SEEDS = st.integers(0, 2**32 - 1)
-LENGTHS = st.lists(st.integers(0, 5), max_size=5)
+LENGTHS = st.lists(st.integers(0, 12), max_size=5)
 
 
 def scores_of(seed: int, n_words: int, spread: float = 3.0) -> Floats:
@@ -58,6 +58,20 @@ def test_many_sentences_decode_as_each_alone(seed: int, lengths: list[int]) -> N
         assert tags[start:stop].tolist() == alone.tolist()
 
 
+@pytest.mark.parametrize("lean", [0.0, 2.0])
+def test_parts_decode_as_the_whole(lean: float) -> None:
+    """Prevents the few words that are decoded around a forbidden tag from giving another sequence than all words of the sentence do.
+
+    With a lean towards ``I``, answers begin with it and parts are joined, up to the whole sentence.
+    """
+    logits = np.random.default_rng(1).normal(0, 1, (6000, K)).astype(np.float32)
+    logits[:, 2::2] += lean
+    offsets = np.arange(0, 6001, 30)
+    tags = decode_tags(logits, offsets, SCHEME)
+    whole = [viterbi(logits[start:stop], SCHEME.allowed) for start, stop in itertools.pairwise(offsets.tolist())]
+    assert tags.tolist() == np.concatenate(whole).tolist()
+
+
 @given(SEEDS, LENGTHS)
 @settings(deadline=None)
 def test_spans_are_those_of_the_tags(seed: int, lengths: list[int]) -> None:
@@ -92,9 +106,19 @@ def test_scores_keep_their_range() -> None:
     scores = log_softmax(logits)
     (span,) = spans_of_tags(np.array([1, 2]), scores, np.array([0, 2]), SCHEME)[0]
     assert 0 < span.score <= 1
-    (span,) = spans_of_tags(np.array([1]), np.full((1, K), 1e-6, dtype=np.float32), np.array([0, 1]), SCHEME)[0]
-    assert span.score == 1.0
     assert type(span.score) is float
+
+
+def test_logits_say_the_same_as_log_probabilities() -> None:
+    """Prevents scores that depend on where the logits were normalised: the tagger leaves that to the few words of entities."""
+    logits = np.random.default_rng(1).normal(5, 3, (200, K)).astype(np.float32)
+    offsets = np.array([0, 80, 80, 200])
+    of_logits, of_scores = (
+        spans_of_tags(decode_tags(scores, offsets, SCHEME), scores, offsets, SCHEME) for scores in (logits, log_softmax(logits))
+    )
+    for one, other in zip(of_logits, of_scores, strict=True):
+        assert [(span.start, span.stop, span.label) for span in one] == [(span.start, span.stop, span.label) for span in other]
+        assert [span.score for span in one] == pytest.approx([span.score for span in other], rel=1e-5)
 
 
 def test_nothing_to_decode() -> None:

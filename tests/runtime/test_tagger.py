@@ -4,69 +4,27 @@ from __future__ import annotations
 
 import os
 import pickle
-import random
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nerdistill.errors import BundleError, ConfigError
-from nerdistill.export.bundle_writer import Manifest, write_bundle
 from nerdistill.records import Entity
-from nerdistill.runtime import tagger as tagger_module
 from nerdistill.runtime.bundle import open_bundle
 from nerdistill.runtime.decode import Floats
-from nerdistill.runtime.tagger import Tagger, _Network
-from nerdistill.students.base import Student
-from nerdistill.students.vocabulary import Vocabulary
-from nerdistill.text.collate import Rows
+from nerdistill.runtime.tagger import Tagger
+from nerdistill.text.collate import Arrays, Rows
 from nerdistill.text.encoder import WordTable
 from nerdistill.text.splitter import split, split_words
 from nerdistill.text.windows import windows
-
-TEXTS = [
-    "Anna Schmidt besucht Berlin. La France a gagné contre l'Italie à Paris.",
-    "",
-    "محمد علي زار القاهرة أمس .",
-    "东京是日本的首都。",
-    "\n",
-    "राम दिल्ली में रहता है ।",
-    "Siemens AG opens in London",
-    "  \t ",
-    "กรุงเทพ e\u0301te\u0301 👩🏽‍🚀 in Oslo 🇩🇪🇫🇷",
-]
-
-
-@pytest.fixture
-def path(student: Student, vocabulary: Vocabulary, tmp_path: Path) -> Path:
-    """A bundle of a student whose opinions change from word to word."""
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for name, weight in student.named_parameters():
-            weight.copy_(torch.randn(weight.shape, generator=generator) * (0.0 if "bias" in name else 1.0))
-        student.get_parameter("embeddings.table.weight")[0] = 0  # padding
-    write_bundle(tmp_path / "sure", student, vocabulary, Manifest("tiny", ("PER", "LOC", "ORG"), ("de", "fr"), {"kind": "bilstm"}))
-    return tmp_path / "sure"
-
-
-@pytest.fixture
-def tagger(path: Path) -> Tagger:
-    """That student, one thread."""
-    return Tagger.load(path, threads=1)
-
-
-def sentences_of(n: int, longest: int, seed: int = 1) -> list[list[str]]:
-    """Random sentences of known and unknown words; some are empty."""
-    choose = random.Random(seed)
-    words = [*split_words(" ".join(TEXTS)), *(f"w{number}" for number in range(200))]
-    return [choose.choices(words, k=choose.randint(0, longest)) for _ in range(n)]
+from tests.runtime.shared import TEXTS, places_of, sentences_of
 
 
 def test_the_student_has_opinions(tagger: Tagger) -> None:
@@ -119,14 +77,15 @@ class TestWindows:
     def test_a_long_text_is_read_whole(self, tagger: Tagger, monkeypatch: pytest.MonkeyPatch) -> None:
         """Prevents a long text from being cut, a word from having no reading or one from the edge of a window."""
         words = [f"w{number % 997}" for number in range(5000)]
-        longest, run = 0, _Network.run
+        longest, network = 0, tagger._open()
+        collate = network.collate
 
-        def watched(network: _Network, rows: Sequence[Rows], table: WordTable) -> Floats:
+        def watched(rows: Sequence[Rows], table: WordTable) -> Arrays:
             nonlocal longest
             longest = max(longest, *(len(row) for row in rows))
-            return run(network, rows, table)
+            return collate(rows, table)
 
-        monkeypatch.setattr(_Network, "run", watched)
+        monkeypatch.setattr(network, "collate", watched)
         scores, offsets = tagger.log_probabilities([["Anna"], words, ["Berlin"]])
         assert offsets.tolist() == [0, 1, 5001, 5002]
         assert longest == tagger.info.window
@@ -151,30 +110,29 @@ class TestBatches:
         assert [len(spans) for spans in tagger.tag_words(sentences)] == [len(tagger.tag_words([words])[0]) for words in sentences]
 
     @pytest.mark.parametrize("budget", [1, 50, 8192])
-    def test_a_batch_changes_nothing(self, tagger: Tagger, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_batch_changes_nothing(self, tagger: Tagger, budget: int) -> None:
         """Prevents a sentence from being read differently because of what stands beside it: padding, budget, other sentences."""
         sentences = sentences_of(40, 30)
         alone = [tagger.log_probabilities([words])[0] for words in sentences]
         spans = [tagger.tag_words([words])[0] for words in sentences]
-        monkeypatch.setattr(tagger_module, "BATCH_BUDGET", budget)
+        tagger.budget = budget
         together, offsets = tagger.log_probabilities(sentences)
         assert offsets.tolist() == [0, *np.cumsum([len(words) for words in sentences])]
         np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-4)
-        for one, other in zip(spans, tagger.tag_words(sentences), strict=True):
-            assert [(span.start, span.stop, span.label) for span in one] == [(span.start, span.stop, span.label) for span in other]
+        assert places_of(tagger.tag_words(sentences)) == places_of(spans)
 
     def test_padded_words_stay_within_the_budget(self, tagger: Tagger, monkeypatch: pytest.MonkeyPatch) -> None:
         """Prevents memory that grows with the number of texts."""
-        monkeypatch.setattr(tagger_module, "BATCH_BUDGET", 100)
+        tagger.budget = 100
         sizes: list[int] = []
-        run = _Network.run
+        network = tagger._open()
+        run = network.run
 
-        def watched(network: _Network, rows: Sequence[Rows], table: WordTable) -> Floats:
-            result = run(network, rows, table)
-            sizes.append(result.shape[0] * result.shape[1])
-            return result
+        def watched(arrays: Mapping[str, Rows]) -> Floats:
+            sizes.append(arrays["word_index"].size)
+            return run(arrays)
 
-        monkeypatch.setattr(_Network, "run", watched)
+        monkeypatch.setattr(network, "run", watched)
         tagger.tag_words(sentences_of(200, 20))
         assert max(sizes) <= 100
         assert len(sizes) < 100, "short ones share a call"
@@ -215,6 +173,36 @@ class TestBatches:
         tagger._open()._table.capacity = 4
         assert [tagger(text) for text in TEXTS] == expected
         assert len(tagger._open()._table) < 30
+
+
+WORDS = st.sampled_from([*split_words(" ".join(TEXTS)), "Müller", "w7", "北京大学", "'s", "\u200d", "x" * 300, "https://a.b/c?d=e"])
+SPACES = st.sampled_from([" ", " ", "", "\n", "\u3000 ", "\t"])
+MIXED = st.lists(st.tuples(WORDS, SPACES), max_size=30).map(lambda parts: "".join(word + space for word, space in parts))
+
+
+class TestSameSpans:
+    @pytest.fixture
+    def others(self, path: Path) -> list[Tagger]:
+        """The same student with other threads and budgets; a budget of 1 never pads."""
+        found = []
+        for threads, budget in ((1, 1), (1, 300), (1, 8192), (2, 1024)):
+            found.append(Tagger.load(path, threads=threads))
+            found[-1].budget = budget
+        return found
+
+    @given(texts=st.lists(MIXED | MIXED.map(lambda text: text * 15) | st.text(max_size=40), min_size=1, max_size=6))
+    @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_however_they_are_read(self, tagger: Tagger, others: list[Tagger], texts: list[str]) -> None:
+        """Prevents entities that depend on how texts are read: alone or together, padded or not, words new or known, one thread or two."""
+        tagger._open()._table._clear()
+        new = [tagger(text) for text in texts]
+        expected = places_of(new)
+        assert places_of([tagger(text) for text in texts]) == expected
+        for other in others:
+            for size in (256, 1):
+                assert places_of([*other.pipe(texts, size)]) == expected
+        for text, entities in zip(texts, new, strict=True):
+            TestText.check(text, entities)
 
 
 class TestProcesses:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nerdistill.text.splitter import split, split_words
+from nerdistill.text.splitter import _WORD, split, split_words
 
 AWKWARD = "aAbBéß'’-.,· \n\t\x1c\x85\u200b1_日本かーกขي@#🇩🇪👩🏽🚀\u200d\u200c\ufe0f\u0301्कŉ\u00a0\u3000\ud83d\x00"
+_PREPEND = regex.compile(r"\p{GCB=Prepend}")
 ANY_TEXT = st.text() | st.text(st.sampled_from(AWKWARD), max_size=12)
 
 
@@ -33,6 +35,7 @@ ANY_TEXT = st.text() | st.text(st.sampled_from(AWKWARD), max_size=12)
         ("e\u0301te\u0301 A\u030angstro\u0308m", "e\u0301te\u0301|A\u030angstro\u0308m"),
         ("a@b.de snake_case #tag", "a@b.de|snake_case|#|tag"),
         ("'quoted' ''", "'|quoted|'|'|'"),
+        ("\u0600 \u0301a", "\u0600|\u0301a"),
     ],
 )
 def test_languages(text: str, words: str) -> None:
@@ -57,6 +60,17 @@ def test_words_and_white_space_make_the_text(text: str) -> None:
         assert not text[end:start].strip()
         assert not any(character.isspace() for character in text[start:stop])
         end = stop
+
+
+@given(ANY_TEXT | st.text(st.sampled_from("ab'- 東"), max_size=200))
+@settings(deadline=None)
+def test_what_is_remembered_is_the_rule(text: str) -> None:
+    """Prevents words that depend on what was split before, or on where white space stands, and a caller who changes what is remembered."""
+    plain = _WORD.findall(_PREPEND.sub("", text))  # a sign such as U+0600 would draw a space after it into its word
+    for _ in range(2):
+        words = split_words(_PREPEND.sub("", text))
+        assert words == plain
+        words.append("more")
 
 
 def test_every_white_space_is_white_space() -> None:
