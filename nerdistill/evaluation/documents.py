@@ -5,8 +5,10 @@ A table stands between two lines of a page, the first of which names its file, f
     <!-- table: results/quickstart.json -->
     <!-- end of table -->
 
-``scores`` or ``costs`` after the name shows only the first or the second table of that file. The picture of all studies,
-`FIGURE`, is drawn from the files under ``results/study/``. Run it with ``python -m nerdistill.evaluation.documents PAGE...``.
+``scores`` or ``costs`` after the name shows only the first or the second table of that file; of a benchmark's, ``speed``, ``latency``,
+``batches``, ``scores`` or ``floor`` the tables of that kind; of a profile's, ``parts``, ``batches`` or ``ideas``. The picture of all
+studies, `FIGURE`, is drawn from the files under ``results/study/``, and a benchmark's from ``results/benchmark.json``. Run it with
+``python -m nerdistill.evaluation.documents PAGE...``.
 """
 
 from __future__ import annotations
@@ -18,14 +20,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nerdistill.errors import DataError, NerdistillError
+from nerdistill.evaluation.benchmark_plot import benchmark_plot
+from nerdistill.evaluation.benchmark_tables import benchmark_tables, is_benchmark
 from nerdistill.evaluation.pareto import pareto
+from nerdistill.evaluation.profile_tagger import profile_tables
 from nerdistill.evaluation.study_tables import study_table
 from nerdistill.evaluation.tables import Results, costs, markdown, markdown_table
 from nerdistill.files import read_json, write_atomic
 
 FIGURE = "docs/images/pareto.svg"
 STUDIES = "results/study"
-MARKER = re.compile(r"<!-- table: (?P<file>\S+\.json)(?: (?P<part>scores|costs))? -->")
+BENCHMARK = "results/benchmark.json"
+BENCHMARK_FIGURE = "docs/images/benchmark.svg"
+MARKER = re.compile(r"<!-- table: (?P<file>\S+\.json)(?: (?P<part>scores|costs|speed|latency|batches|floor|parts|ideas))? -->")
 _NEARLY = re.compile(r"[^`]*<!--\s*table\b")  # a marker with a slip in it; in backticks it is only spoken of
 _END = "<!-- end of table -->"
 
@@ -63,7 +70,7 @@ def fill(text: str, root: Path, where: str) -> str:
                 raise DataError(f"{where}:{opened}: the table is not closed before line {number}; put '{_END}' on a line of its own")
             continue
         if not found and _NEARLY.match(line):
-            expected = "'<!-- table: results/NAME.json [scores|costs] -->' alone on its line"
+            expected = "'<!-- table: results/NAME.json [PART] -->' alone on its line"
             raise DataError(f"{where}:{number}: found '{line.strip()}', expected {expected}")
         if line == _END and not opened:
             raise DataError(f"{where}:{number}: '{_END}' without a table before it; remove it or put a marker before the table")
@@ -76,7 +83,16 @@ def fill(text: str, root: Path, where: str) -> str:
     return "\n".join(lines)
 
 
-def _read(path: Path, where: str) -> Results:
+def read_results(path: Path, where: str) -> Results:
+    """A results file.
+
+    Args:
+        path: The file.
+        where: Who names it, for errors.
+
+    Raises:
+        DataError: It is missing, no JSON, or no results file.
+    """
     try:
         results = read_json(path)
     except FileNotFoundError as error:
@@ -91,15 +107,20 @@ def _read(path: Path, where: str) -> Results:
 
 
 def _table(root: Path, name: str, part: str | None, where: str) -> str:
-    """The Markdown of one marker: a study's table, or F1 by language and costs, or one of these two."""
-    results = _read(root / name, where)
-    if "columns" in results or name.startswith(f"{STUDIES}/"):
+    """The Markdown of one marker: a study's table, a benchmark's tables, or F1 by language and costs, or one of these two."""
+    results = read_results(root / name, where)
+    if not is_benchmark(results) and ("columns" in results or name.startswith(f"{STUDIES}/")):
         if part:
             raise DataError(f"{where}: {name} is a study, which has one table; leave out '{part}'")
         return study_table(results)
-    whole, (heads, lines) = markdown_table(results), costs(results)
-    second = markdown(heads, lines) if lines else ""
-    chosen = {"scores": whole.removesuffix(second), "costs": second}.get(part or "", whole)
+    if is_benchmark(results):
+        chosen = benchmark_tables(results, part or "")
+    elif results.get("kind") == "profile":
+        chosen = profile_tables(results, part or "")
+    else:
+        whole, (heads, lines) = markdown_table(results), costs(results)
+        second = markdown(heads, lines) if lines else ""
+        chosen = {"": whole, "scores": whole.removesuffix(second), "costs": second}.get(part or "", "")
     if not chosen.strip():
         raise DataError(
             f"{where}: {name} has no {part or 'scores or costs'} to show; remove the marker or run the command that writes the file"
@@ -108,13 +129,15 @@ def _table(root: Path, name: str, part: str | None, where: str) -> str:
 
 
 def figures(root: Path) -> dict[Path, str]:
-    """The pictures by where they belong; none where no study has students with parameters, F1 and speed.
+    """The pictures by where they belong: of the studies and of the benchmark, where they have something to draw.
 
     Raises:
         DataError: A file is not a results file.
     """
-    drawn = pareto([_read(path, STUDIES) for path in sorted((root / STUDIES).glob("*.json"))])
-    return {root / FIGURE: drawn} if drawn else {}
+    drawn = pareto([read_results(path, STUDIES) for path in sorted((root / STUDIES).glob("*.json"))])
+    benchmark = root / BENCHMARK
+    measured = benchmark_plot(read_results(benchmark, BENCHMARK)) if benchmark.is_file() else ""
+    return {path: text for path, text in ((root / FIGURE, drawn), (root / BENCHMARK_FIGURE, measured)) if text}
 
 
 def update(pages: Sequence[Path]) -> list[Path]:
