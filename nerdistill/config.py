@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from nerdistill.errors import ConfigError
+from nerdistill.errors import ConfigError, faults_of
 
 
 class _Section(BaseModel):
@@ -229,6 +229,10 @@ class StudentConfig(_Section):
             ``random``.
         embeddings_from: For ``svd`` and ``full``, another model whose table is taken, such as the teacher's before fine-tuning; for
             ``fasttext``, a ``.bin`` or ``.vec`` file of vectors. Empty: the teacher; vectors trained on the transfer text.
+        layers_from: First weights of a Transformer student's layers: those of the ``teacher``, with its classifier, of the ``general``
+            teacher, which is not yet fine-tuned, or ``random`` ones. The layers' shape must be the teacher's. With ``svd`` and ``full``
+            embeddings of the same model its positions come too.
+        taken_layers: Which of the teacher's layers these are, from 1, input side first; empty: evenly from the first to the last.
         precision: Of its training; ``auto`` takes bfloat16 where there is hardware for it.
         options: Of the kind.
     """
@@ -237,8 +241,16 @@ class StudentConfig(_Section):
     pieces: int = Field(default=30_000, ge=64)
     embeddings: Literal["svd", "full", "fasttext", "random"] = "svd"
     embeddings_from: str = ""
+    layers_from: Literal["random", "teacher", "general"] = "random"
+    taken_layers: tuple[Annotated[int, Field(ge=1)], ...] = ()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _taken_from_somewhere(self) -> StudentConfig:
+        if self.taken_layers and self.layers_from == "random":
+            raise ValueError("taken_layers says which layers, layers_from whose: set layers_from = 'teacher' or 'general'")
+        return self
 
 
 class RecipeConfig(_Section):
@@ -251,6 +263,26 @@ class RecipeConfig(_Section):
 
     name: str = "xtremedistil"
     options: dict[str, Any] = Field(default_factory=dict)
+
+
+class AssistantConfig(_Section):
+    """A student of the teacher that is itself a teacher of the student, for recipes that ask for one (`Stage.teacher`).
+
+    What is not said here is as the student's, such as first embeddings and precision.
+
+    Attributes:
+        kind: A registered student.
+        pieces: Size of its vocabulary, at most; None for the student's.
+        options: Of the kind.
+        recipe: How it learns from the teacher.
+        hand_down: Names of parameter groups, such as ``embeddings`` and ``head``, whose weights the student begins with.
+    """
+
+    kind: str = "inverted_bottleneck"
+    pieces: int | None = Field(default=None, ge=64)
+    options: dict[str, Any] = Field(default_factory=dict)
+    recipe: RecipeConfig = RecipeConfig(name="xtremedistil_transformers", options={"attention": False})
+    hand_down: tuple[str, ...] = ()
 
 
 class EvaluationConfig(_Section):
@@ -302,6 +334,7 @@ class RunConfig(_Section):
         signals: What is kept of its reading.
         student: The student.
         recipe: How the student learns.
+        assistant: Another student that it learns from; None for none.
         evaluation: What systems are scored on.
         package: The finished student.
     """
@@ -313,6 +346,7 @@ class RunConfig(_Section):
     signals: SignalsConfig = SignalsConfig()
     student: StudentConfig = StudentConfig()
     recipe: RecipeConfig = RecipeConfig()
+    assistant: AssistantConfig | None = None
     evaluation: EvaluationConfig
     package: PackageConfig = PackageConfig()
 
@@ -346,8 +380,8 @@ def load_config(path: Path, overrides: Sequence[str] = (), data_root: Path | Non
     try:
         return RunConfig.model_validate(content)
     except ValidationError as error:
-        faults = [f"  {'.'.join(str(part) for part in fault['loc']) or 'top level'}: {fault['msg']}" for fault in error.errors()]
-        raise ConfigError(f"{path}: {len(faults)} fault{'s' * (len(faults) > 1)}\n" + "\n".join(faults)) from error
+        faults = faults_of(error)
+        raise ConfigError("\n  ".join([f"{path}: {len(faults)} fault{'s' * (len(faults) > 1)}", *faults])) from error
 
 
 def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

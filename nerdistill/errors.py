@@ -6,6 +6,11 @@ them on one line and leaves with the exit code of their class; a traceback means
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class NerdistillError(Exception):
     """Base of every error that nerdistill raises on purpose."""
@@ -42,3 +47,14 @@ class MissingExtraError(ConfigError):
 
     def __init__(self, what: str, extra: str, module: str) -> None:
         super().__init__(f"{what} needs the module '{module}', which is not installed: pip install 'nerdistill[{extra}]'")
+
+
+def faults_of(error: ValidationError, section: str = "") -> list[str]:
+    """Every fault that pydantic found, each as ``key: what is wrong``.
+
+    Args:
+        error: What it raised.
+        section: Where the keys begin, such as ``student.options``.
+    """
+    keys = (".".join([*filter(None, [section]), *map(str, fault["loc"])]) for fault in error.errors())
+    return [f"{key or 'top level'}: {fault['msg']}" for key, fault in zip(keys, error.errors(), strict=True)]

@@ -8,13 +8,15 @@ import pytest
 
 from nerdistill.config import load_config
 from nerdistill.evaluation.study_tables import COLUMNS
+from nerdistill.steps.benchmark_config import load_benchmark
 from nerdistill.steps.distill import plan_of
 from nerdistill.steps.study import load_study
 
 ROOT = Path(__file__).parents[1]
 ALL = sorted((ROOT / "configs").rglob("*.toml"))
 STUDIES = [path for path in ALL if "[[rows]]" in path.read_text(encoding="utf-8")]
-CONFIGS = [path for path in ALL if path not in STUDIES]
+BENCHMARKS = [path for path in ALL if "[contestants." in path.read_text(encoding="utf-8")]
+CONFIGS = [path for path in ALL if path not in STUDIES + BENCHMARKS]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -39,6 +41,14 @@ def test_shipped_study(path: Path) -> None:
     for config in (base, *rows):
         assert plan_of(config, config.recipe.name, config.recipe.options)
     assert set(study.columns) <= set(COLUMNS), "a column that no table has"
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+def test_shipped_benchmark(path: Path) -> None:
+    """Prevents a shipped benchmark that the program refuses, and a header that names another command."""
+    assert load_benchmark(path).name == path.stem
+    header = path.read_text(encoding="utf-8").split("\n\n")[0]
+    assert all(word in header for word in ("needs", "launch", "leaves", f"nerdistill benchmark {path.relative_to(ROOT)}"))
 
 
 def test_quickstart_data_is_sound() -> None:

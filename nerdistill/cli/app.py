@@ -11,6 +11,8 @@ import sys
 import typer
 
 from nerdistill.cli import steps, study, tag
+from nerdistill.cli.bench_tag import bench_tag
+from nerdistill.cli.benchmark import benchmark, benchmark_rival, floor
 from nerdistill.cli.engines import engines
 from nerdistill.cli.info import info
 from nerdistill.cli.listing import plan, recipes, students
@@ -31,7 +33,11 @@ app.command()(steps.evaluate)
 app.command()(steps.package)
 app.command()(study.study)
 app.command()(engines)
+app.command()(benchmark)
+app.command("benchmark-rival")(benchmark_rival)
+app.command()(floor)
 app.command()(tag.tag)
+app.command("bench-tag")(bench_tag)
 app.command()(info)
 app.command()(plan)
 app.command()(recipes)

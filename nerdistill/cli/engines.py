@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nerdistill.cli.steps import ConfigPath, Cpu, DataRoot, Out, Quiet, Results, Set, Threads, _context
+from nerdistill.cli.steps import ConfigPath, Cpu, DataRoot, Out, Quiet, Results, Set, Threads, opened
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,7 +25,7 @@ def engines(
     results: Results = None,
 ) -> None:
     """Let the teacher read with torch and ONNX Runtime; print how fast each is and what it changes."""
-    with _context(config, data_root, out, overrides, threads, cpu, quiet) as context:
+    with opened(config, data_root, out, overrides, threads, cpu, quiet) as context:
         from nerdistill.steps.engines import measure_engines
 
         measured = measure_engines(context, sentences)

@@ -12,7 +12,7 @@ import typer
 
 from nerdistill import __version__
 
-PACKAGES = ("numpy", "onnxruntime", "tokenizers", "spacy", "torch", "transformers", "accelerate", "datasets", "seqeval", "onnx")
+PACKAGES = ("numpy", "onnxruntime", "openvino", "tokenizers", "spacy", "torch", "transformers", "accelerate", "datasets", "seqeval", "onnx")
 
 
 def info(

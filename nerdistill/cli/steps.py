@@ -45,9 +45,10 @@ def training() -> Iterator[None]:
 
 
 @contextmanager
-def _context(
+def opened(
     config: Path, data_root: Path | None, out: Path | None, overrides: list[str] | None, threads: int | None, cpu: bool, quiet: bool
 ) -> Iterator[Context]:
+    """The run of a command's arguments, its folder kept from other processes."""
     from nerdistill.config import load_config
 
     settings = load_config(config, overrides or (), data_root)
@@ -93,7 +94,7 @@ def run(
 
     Finished steps are skipped, so the same command continues after an interruption.
     """
-    with _context(config, data_root, out, overrides, threads, cpu, quiet) as context:
+    with opened(config, data_root, out, overrides, threads, cpu, quiet) as context:
         if dry_run:
             _print(
                 json.dumps({"counts": context.data.counts, "config": context.config.model_dump(mode="json")}, ensure_ascii=False, indent=2)
@@ -129,7 +130,7 @@ def _command(do: Callable[[Context], str], about: str) -> Callable[..., None]:
         cpu: Cpu = False,
         quiet: Quiet = False,
     ) -> None:
-        with _context(config, data_root, out, overrides, threads, cpu, quiet) as context:
+        with opened(config, data_root, out, overrides, threads, cpu, quiet) as context:
             _print(do(context))
 
     command.__doc__ = about
@@ -172,7 +173,7 @@ def evaluate(
     """Score teacher, student and baseline on the test set; print the tables."""
     from nerdistill.steps.evaluate import evaluate as step
 
-    with _context(config, data_root, out, overrides, threads, cpu, quiet) as context:
+    with opened(config, data_root, out, overrides, threads, cpu, quiet) as context:
         results = step(context)
     if as_json:
         _print(json.dumps(results, ensure_ascii=False))

@@ -156,14 +156,15 @@ class EncodedCorpus:
 
         Args:
             other: How the second model reads.
-            sentences: The text.
+            sentences: The text, with the sentences of which there are no items.
         """
         rows = other.table.rows([word for sentence in sentences for word in sentence.words])
         mine, theirs = self.encoder.costs(self.rows), other.costs(rows)
         both = copy.copy(self)
         # An item fits where its cost is within either limit: brought to a common measure, the larger of the two for each word.
         costs = np.maximum(mine * other.limit, theirs * self.encoder.limit)
-        parts = list(cut(costs, self.offsets, self.encoder.limit * other.limit, 0))
+        wanted = set(self.item_sentence.tolist())
+        parts = [part for part in cut(costs, self.offsets, self.encoder.limit * other.limit, 0) if part[0] in wanted]
         ranges = np.array([window for _, window, _ in parts], dtype=np.int64).reshape(-1, 4)
         both.items, both.kept = ranges[:, :2], ranges[:, 2:]
         both.item_sentence = np.array([owner for owner, _, _ in parts], dtype=np.int64)
@@ -197,10 +198,10 @@ class EncodedCorpus:
         A labelled sentence that the transfer text has too is read once, with its tags and with what the teacher said of it.
 
         Args:
-            other: Transfer text with targets, encoded by the same encoder.
+            other: Transfer text, encoded by the same encoder; without targets if a teacher is to read along.
         """
-        if self.tags is None or other.targets is None:
-            raise ValueError("labelled text is joined with text that has signals")
+        if self.tags is None:
+            raise ValueError("labelled text is what transfer text is joined to, found text without tags")
         both = copy.copy(self)
         words, sentences = len(self.rows), len(self.languages)
         both.languages = self.languages + other.languages
@@ -213,8 +214,9 @@ class EncodedCorpus:
         numbers = np.concatenate([np.full(words, -1), np.arange(len(other.rows))])
         for mine, theirs in twins.items():
             numbers[self.offsets[mine] : self.offsets[mine + 1]] = np.arange(other.offsets[theirs], other.offsets[theirs + 1])
-        logits, hidden = other.targets.logits, other.targets.hidden
-        both.targets = Targets(Picked(logits, numbers), None if hidden is None else Picked(hidden, numbers))
+        if other.targets is not None:
+            logits, hidden = other.targets.logits, other.targets.hidden
+            both.targets = Targets(Picked(logits, numbers), None if hidden is None else Picked(hidden, numbers))
         left = ~np.isin(other.item_sentence, list(twins.values()))
         both.items = np.concatenate([self.items, other.items[left] + words])
         both.kept = np.concatenate([self.kept, other.kept[left] + words])

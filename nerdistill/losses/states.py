@@ -23,6 +23,24 @@ class StateOptions(Options):
     layer: int | None = None
 
 
+def find_states(options: StateOptions, widths: Widths) -> tuple[int, int]:
+    """The number of the student's state, and the place of the teacher's layer among those that ``teacher_hidden`` holds.
+
+    Raises:
+        ConfigError: There are no teacher states, or not of this layer, or the student has no such state.
+    """
+    if not widths.teacher or not widths.layers:
+        raise ConfigError("a loss over hidden states needs stored teacher states: set signals.width above 0")
+    counted = range(-len(widths.layers), 0)
+    layer = widths.layers[0] if options.layer is None else options.layer
+    layer = widths.layers[layer] if layer in counted else layer
+    if layer not in widths.layers:
+        raise ConfigError(f"a loss learns from teacher layer {layer}, but signals.layers = {list(widths.layers)}; add it there")
+    if not -len(widths.student) <= options.state < len(widths.student):
+        raise ConfigError(f"a loss compares student state {options.state}, but the student has {len(widths.student)} states")
+    return options.state, widths.layers.index(layer)
+
+
 class StatePair(nn.Module):
     """A student state, mapped linearly to the teacher's width, and the teacher state that it should equal.
 
@@ -34,22 +52,12 @@ class StatePair(nn.Module):
         widths: Their widths.
 
     Raises:
-        ConfigError: There are no teacher states, or not of this layer, or the student has no such state.
+        ConfigError: As `find_states`.
     """
 
     def __init__(self, options: StateOptions, widths: Widths) -> None:
         super().__init__()
-        if not widths.teacher or not widths.layers:
-            raise ConfigError("a loss over hidden states needs stored teacher states: set signals.width above 0")
-        counted = range(-len(widths.layers), 0)
-        layer = widths.layers[0] if options.layer is None else options.layer
-        layer = widths.layers[layer] if layer in counted else layer
-        if layer not in widths.layers:
-            raise ConfigError(f"a loss learns from teacher layer {layer}, but signals.layers = {list(widths.layers)}; add it there")
-        if not -len(widths.student) <= options.state < len(widths.student):
-            raise ConfigError(f"a loss compares student state {options.state}, but the student has {len(widths.student)} states")
-        self.state = options.state
-        self.index = widths.layers.index(layer)
+        self.state, self.index = find_states(options, widths)
         with torch.random.fork_rng(devices=[]):  # the same first weights whatever ran before: a continued run equals a whole one
             torch.manual_seed(0)
             self.adapter = nn.Linear(widths.student[options.state], widths.teacher)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, ValidationError
 
-from nerdistill.errors import ConfigError
+from nerdistill.errors import ConfigError, faults_of
 from nerdistill.registry import Registry
 from nerdistill.students.base import Options
 from nerdistill.training.stage import Optimisation, Stage, Term
@@ -53,6 +53,8 @@ class RecipeKind:
 OrNone: TypeAlias = Annotated[Optimisation | None, BeforeValidator(lambda given: None if given is False else given)]
 """Steps of a stage that can be left out: None, or ``false`` in TOML, which has no null."""
 
+LogitLoss: TypeAlias = Literal["logit_mse", "soft_tags"]
+
 RECIPES: Registry[RecipeKind] = Registry("recipe", "nerdistill.recipes")
 
 
@@ -66,8 +68,12 @@ def plan_recipe(name: str, options: Mapping[str, Any], pair: Pair) -> tuple[Stag
     try:
         return kind.plan(kind.options.model_validate(dict(options)), pair)
     except ValidationError as error:
-        faults = "; ".join(f"recipe.options.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise ConfigError(f"recipe '{name}': {faults}") from error
+        raise ConfigError(f"recipe '{name}': {'; '.join(faults_of(error, 'recipe.options'))}") from error
+
+
+def logit_term(loss: LogitLoss, temperature: float, weight: float = 1.0) -> Term:
+    """The teacher's logits by ``logit_mse``, or by ``soft_tags`` at a temperature."""
+    return Term(loss=loss, weight=weight, options={"temperature": temperature} if loss == "soft_tags" else {})
 
 
 def unfreeze(stage: Stage, groups: Sequence[str], opening: Optimisation) -> tuple[Stage, ...]:
@@ -85,4 +91,4 @@ def unfreeze(stage: Stage, groups: Sequence[str], opening: Optimisation) -> tupl
     return (*early, stage.model_copy(update={"name": f"{stage.name}-{groups[-1]}"}))
 
 
-__all__ = ["RECIPES", "Optimisation", "OrNone", "Pair", "RecipeKind", "Stage", "Term", "plan_recipe", "unfreeze"]
+__all__ = ["RECIPES", "LogitLoss", "Optimisation", "OrNone", "Pair", "RecipeKind", "Stage", "Term", "logit_term", "plan_recipe", "unfreeze"]

@@ -87,23 +87,19 @@ def plan(options: TinyBertOptions, pair: Pair) -> tuple[Stage, ...]:
     if options.prediction is None and options.labels is None:
         raise ConfigError("recipe 'tinybert': no stage teaches the head; give recipe.options.prediction or recipe.options.labels")
     below, everything = pair.groups[1:], pair.groups
+    teachers: dict[Literal["general", "live"], tuple[str, Optimisation | None]] = {
+        "general": ("general", options.general),
+        "live": ("intermediate", options.intermediate),
+    }
     stages: tuple[Stage, ...] = ()
-    if options.general is not None:
-        terms = _layer_terms(options, layers)
-        stages += (
-            Stage(
-                name="general", text="transfer", teacher="general", terms=terms, trainable=below, optimisation=options.general,
-                select="held_out_loss",
-            ),
-        )  # fmt: skip
-    if options.intermediate is not None:
-        terms = _layer_terms(options, layers)
-        stages += (
-            Stage(
-                name="intermediate", text="transfer", teacher="live", terms=terms, trainable=below, optimisation=options.intermediate,
-                select="held_out_loss",
-            ),
-        )  # fmt: skip
+    for teacher, (name, steps) in teachers.items():
+        if steps is not None:
+            stages += (
+                Stage(
+                    name=name, text="transfer", teacher=teacher, terms=_layer_terms(options, layers), trainable=below, optimisation=steps,
+                    select="held_out_loss",
+                ),
+            )  # fmt: skip
     if options.prediction is not None:
         tags = (Term(loss="soft_tags", options={"temperature": 1.0}),)
         stages += (Stage(name="prediction", text="transfer", terms=tags, trainable=everything, optimisation=options.prediction),)

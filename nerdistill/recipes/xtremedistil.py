@@ -34,12 +34,12 @@ Deviations:
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from nerdistill.errors import ConfigError
-from nerdistill.recipes.base import RECIPES, Optimisation, OrNone, Pair, RecipeKind, Stage, Term, unfreeze
+from nerdistill.recipes.base import RECIPES, LogitLoss, Optimisation, OrNone, Pair, RecipeKind, Stage, Term, logit_term, unfreeze
 from nerdistill.students.base import Options
 
 _FIRST = Optimisation(epochs=4, learning_rate=2e-3)
@@ -77,7 +77,7 @@ class XtremeDistilOptions(Options):
     layer: int | None = None
     logits: Optimisation = _LAST
     logits_opening: Optimisation = _OPENING
-    logit_loss: Literal["logit_mse", "soft_tags"] = "logit_mse"
+    logit_loss: LogitLoss = "logit_mse"
     temperature: float = Field(default=1.0, gt=0)
     labels: OrNone = _LABEL_LAST
     labels_opening: Optimisation = _LABEL_OPENING
@@ -101,21 +101,17 @@ def plan(options: XtremeDistilOptions, pair: Pair) -> tuple[Stage, ...]:
     if family == "D0":
         return _opened("labels", "labelled", (_labels(),), groups, options.labels, None)
     if family != "D4":
-        terms = [_labels(options.label_weight), _logits(options, options.logit_weight)]
+        terms = [_labels(options.label_weight), logit_term(options.logit_loss, options.temperature, options.logit_weight)]
         terms += [_hidden(options, options.representation_weight)] if family == "D2" else []
         return first + _opened("joint", "both", tuple(terms), groups, options.logits, options.logits_opening if gradual else None)
-    second = _opened("logits", "transfer", (_logits(options),), groups, options.logits, options.logits_opening if gradual else None)
+    logits = logit_term(options.logit_loss, options.temperature)
+    second = _opened("logits", "transfer", (logits,), groups, options.logits, options.logits_opening if gradual else None)
     third = _opened("labels", "labelled", (_labels(),), groups, options.labels, options.labels_opening if gradual else None)
     return first + second + third
 
 
 def _labels(weight: float = 1.0) -> Term:
     return Term(loss="hard_tags", weight=weight)
-
-
-def _logits(options: XtremeDistilOptions, weight: float = 1.0) -> Term:
-    more: dict[str, Any] = {"temperature": options.temperature} if options.logit_loss == "soft_tags" else {}
-    return Term(loss=options.logit_loss, weight=weight, options=more)
 
 
 def _hidden(options: XtremeDistilOptions, weight: float = 1.0) -> Term:

@@ -19,11 +19,9 @@ Facts from the published code, where the paper is silent. Deviations:
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
 from pydantic import Field
 
-from nerdistill.recipes.base import RECIPES, Optimisation, OrNone, Pair, RecipeKind, Stage, Term
+from nerdistill.recipes.base import RECIPES, LogitLoss, Optimisation, OrNone, Pair, RecipeKind, Stage, Term, logit_term
 from nerdistill.students.base import Options
 
 _FIRST = Optimisation(epochs=2, learning_rate=1e-3, batch=4096)
@@ -55,7 +53,7 @@ class XtremeDistilTransformersOptions(Options):
     freeze_embeddings: bool = False
     logits: Optimisation = _LAST
     logits_opening: Optimisation = _OPENING
-    logit_loss: Literal["logit_mse", "soft_tags"] = "logit_mse"
+    logit_loss: LogitLoss = "logit_mse"
     temperature: float = Field(default=1.0, gt=0)
     labels: OrNone = _LABEL_LAST
     labels_opening: Optimisation = _LABEL_OPENING
@@ -80,9 +78,8 @@ def plan(options: XtremeDistilTransformersOptions, pair: Pair) -> tuple[Stage, .
                 select="held_out_loss",
             ),
         )  # fmt: skip
-    more: dict[str, Any] = {"temperature": options.temperature} if options.logit_loss == "soft_tags" else {}
     head, everything = groups[:1], (*groups[:1], *body)
-    term = Term(loss=options.logit_loss, options=more)
+    term = logit_term(options.logit_loss, options.temperature)
     logits = Stage(name="logits", text="transfer", terms=(term,), trainable=everything, optimisation=options.logits)
     stages += (logits.model_copy(update={"name": "logits-head", "trainable": head, "optimisation": options.logits_opening}), logits)
     if options.labels is not None:

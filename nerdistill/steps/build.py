@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,17 @@ from nerdistill.config import RunConfig
 from nerdistill.corpus.encoded import Encoder
 from nerdistill.errors import ConfigError
 from nerdistill.export.bundle_writer import MAX_PIECES, window_of
-from nerdistill.fingerprint import sha256_file
+from nerdistill.fingerprint import fingerprint, sha256_file
 from nerdistill.runtime.bundle import TOKENIZER
 from nerdistill.runtime.tagger import Tagger
 from nerdistill.steps.context import Context
-from nerdistill.steps.teach import Taught, teach, weights_digest
+from nerdistill.steps.teach import Taught, load_general_teacher, teach, weights_digest
 from nerdistill.students.base import STUDENTS, Shape, Student, build_student, student_options
 from nerdistill.students.embeddings import full_table, load_vectors, train_fasttext
 from nerdistill.students.parts.reduction import reduce_table
 from nerdistill.students.vocabulary import Vocabulary, prune
-from nerdistill.teachers.huggingface import load_pieces, load_table, resolve
+from nerdistill.teachers.as_transformer import begin_with, check_layers
+from nerdistill.teachers.huggingface import load_pieces, load_table, load_teacher, resolve
 from nerdistill.text.encoder import WordTable
 
 
@@ -51,6 +53,23 @@ def table_identity(context: Context, taught: Taught, embeddings: str) -> str:
     return weights_digest(resolve(source)) if source else taught.identity
 
 
+def layers_identity(context: Context, taught: Taught) -> str:
+    """Fingerprint of what the layers begin as; empty for random ones."""
+    config = context.config
+    if config.student.layers_from == "general":
+        return fingerprint(weights_digest(resolve(config.teacher.model)), config.teacher.revision)
+    return taught.identity if config.student.layers_from == "teacher" else ""
+
+
+def plain_start(context: Context) -> Context:
+    """The same run with a student that begins with nothing of the teacher's."""
+    context.words_digest  # noqa: B018  (text is read and counted once for both)
+    other = copy.copy(context)
+    student = context.config.student.model_copy(update={"layers_from": "random", "taken_layers": ()})
+    other.config = context.config.model_copy(update={"student": student})
+    return other
+
+
 def make_vocabulary(context: Context, taught: Taught) -> Vocabulary:
     """The teacher's pieces, cut to what the run's text uses and to the budget."""
     pieces = load_pieces(taught.model)
@@ -64,7 +83,22 @@ def build(context: Context, taught: Taught, vocabulary: Vocabulary, embeddings: 
     width = STUDENTS.get(config.student.kind).embedding_width(student_options(config.student.kind, config.student.options))
     table = _table(context, taught, vocabulary, embeddings, width)
     shape = Shape(len(vocabulary.teacher_ids), len(context.data.scheme.tags))
-    return build_student(config.student.kind, config.student.options, shape, table, config.seed)
+    student = build_student(config.student.kind, config.student.options, shape, table, config.seed)
+    if config.student.layers_from != "random":
+        _begin(context, taught, vocabulary, embeddings, student)
+    return student
+
+
+def _begin(context: Context, taught: Taught, vocabulary: Vocabulary, embeddings: str, student: Student) -> None:
+    """Give the student layers of a teacher, and its embeddings where the table is of the same model."""
+    config = context.config.student
+    own = config.layers_from == "teacher"
+    teacher = load_teacher(taught.model, None, "float32", 0) if own else load_general_teacher(context, "float32")
+    layers = check_layers(config.kind, student_options(config.kind, config.options), teacher.network.config, config.taken_layers)
+    rows = vocabulary.teacher_ids if embeddings in ("svd", "full") and not config.embeddings_from else None
+    begin_with(student, teacher, layers, rows, own and teacher.tags == context.data.scheme.tags)
+    whose = "the teacher" if own else "the teacher before fine-tuning"
+    context.log.say(f"  the student begins with layers {', '.join(map(str, layers))} of {whose}")
 
 
 def _table(context: Context, taught: Taught, vocabulary: Vocabulary, embeddings: str, width: int) -> torch.Tensor | None:
@@ -79,7 +113,8 @@ def _table(context: Context, taught: Taught, vocabulary: Vocabulary, embeddings:
             made = train_fasttext((sentence.words for sentence in context.data.transfer), vocabulary, width, seed)
         context.log.say(f"  fastText has vectors for {100 * made.found:.1f} % of the pieces")
         return made.table
-    model = resolve(source) if source else taught.model
+    own = resolve(context.config.teacher.model) if context.config.student.layers_from == "general" else taught.model
+    model = resolve(source) if source else own
     if source and load_pieces(model).tokenizer.get_vocab() != load_pieces(taught.model).tokenizer.get_vocab():
         raise ConfigError(f"student.embeddings_from = '{source}': its pieces are not the teacher's; give a model with the same tokenizer")
     teacher = load_table(model)

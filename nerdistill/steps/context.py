@@ -108,7 +108,7 @@ class Context:
 
     @cached_property
     def words(self) -> dict[str, float]:
-        """Words of train and transfer text with their frequencies, languages weighed as they are sampled; a sentence in both counts once."""
+        """Words of train and transfer text with their frequencies, languages as they are sampled; a sentence in both counts once."""
         by_language: dict[str, Counter[str]] = {}
         text = dict.fromkeys((sentence.language, sentence.words) for part in (self.data.transfer, self.data.train) for sentence in part)
         for language, words in text:

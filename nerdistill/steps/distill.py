@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_model, save_model
+from torch import nn
 
 from nerdistill import __version__
 from nerdistill.config import RunConfig
@@ -25,11 +26,14 @@ from nerdistill.recipes.base import Pair, plan_recipe
 from nerdistill.records import Sentence
 from nerdistill.runtime.tagger import Tagger
 from nerdistill.steps.annotate import Signals, annotate_transfer
-from nerdistill.steps.build import build, make_vocabulary, outline, student_settings, table_identity
+from nerdistill.steps.assistant import Assistant, assistant_context, assistant_run, check, check_terms, hand_down, is_asked_for
+from nerdistill.steps.build import build, layers_identity, make_vocabulary, outline, plain_start, student_settings, table_identity
+from nerdistill.steps.checks import check_teacher
 from nerdistill.steps.context import Context
 from nerdistill.steps.teach import Taught, teach, teacher_depth
 from nerdistill.steps.texts import Texts, read_texts
 from nerdistill.students.base import Student, student_options
+from nerdistill.students.parts.piece_head import WithPieces
 from nerdistill.teachers.huggingface import best_precision
 from nerdistill.training.loop import StageRun, run_stage
 from nerdistill.training.runlog import RunLog
@@ -58,47 +62,75 @@ class Distilled:
 
 
 def distill(context: Context) -> Distilled:
-    """Make the run's student, or find it made; teaches and annotates first if need be."""
+    """Make the run's student, or find it made; teaches, annotates and makes an assistant first if need be."""
     config = context.config
+    plan = plan_of(config, config.recipe.name, config.recipe.options)  # first: what cannot be done is said before anything is
     taught = teach(context)
+    signals = annotate_transfer(context, taught) if any(stage.text != "labelled" for stage in plan) else None
+    assistant = train_assistant(context, taught) if is_asked_for(config, plan) else None
+    if config.assistant and not assistant:
+        context.log.say(f"assistant: not made, as nothing of recipe '{config.recipe.name}' learns from it")
+    return _train(context, taught, signals, plan, "student", config.student.embeddings, assistant)
+
+
+def train_assistant(context: Context, taught: Taught) -> Assistant:
+    """Make the run's assistant, or find it made: the student of another configuration, in the same folder."""
+    gives = context.config.assistant.hand_down if context.config.assistant else ()
+    context = assistant_context(context)
+    config = context.config
     plan = plan_of(config, config.recipe.name, config.recipe.options)
     signals = annotate_transfer(context, taught) if any(stage.text != "labelled" for stage in plan) else None
-    return _train(context, taught, signals, plan, "student", config.student.embeddings)
+    with context.making(context.folder / f"assistant-{fingerprint(student_settings(config), config.recipe.model_dump())[:8]}"):
+        made = _train(context, taught, signals, plan, "assistant", config.student.embeddings)
+    return Assistant(made.bundle, made.stages[-1], gives)
 
 
 def train_baseline(context: Context) -> Distilled:
     """The same student on the labels alone, from random embeddings: no teacher, no transfer text; only the choice of pieces is shared."""
-    config = context.config
+    context = plain_start(context)
     taught = teach(context)
-    plan = plan_of(config, "labels_only", config.evaluation.baseline_options)
+    plan = plan_of(context.config, "labels_only", context.config.evaluation.baseline_options)
     return _train(context, taught, None, plan, "no_teacher", "random")
 
 
-def _identities(context: Context, taught: Taught, signals: Signals | None, plan: Sequence[Stage], embeddings: str) -> tuple[str, ...]:
+def _identities(
+    context: Context, taught: Taught, signals: Signals | None, plan: Sequence[Stage], embeddings: str, assistant: Assistant | None
+) -> tuple[str, ...]:
     """A fingerprint for each stage, of all that leads to its result: two plans that begin alike share their first stages."""
     config = context.config
     table = table_identity(context, taught, embeddings)
     settings = {key: value for key, value in student_settings(config).items() if key != "embeddings_from"} | {"embeddings": embeddings}
     identity = context.identity("distill", context.words_digest, table, settings, config.data.types, config.data.alpha)
-    texts = {
-        "labelled": [context.train_digest],
-        "transfer": [signals and signals.identity],
-        "both": [context.train_digest, signals and signals.identity],
-    }
+    said = signals.identity if signals else None
+    texts: dict[str, list[Any]] = {"labelled": [context.train_digest], "transfer": [said], "both": [context.train_digest, said]}
+    if layers := layers_identity(context, taught):
+        identity = fingerprint(identity, layers)
+    if assistant and assistant.hand_down:
+        identity = fingerprint(identity, assistant.identity, assistant.hand_down)
     found = []
     for stage in plan:
-        identity = fingerprint(identity, stage.model_dump(exclude_defaults=True), texts[stage.text], context.dev_digest)
+        heard = [*texts[stage.text], *([assistant.identity] if assistant and stage.teacher == "assistant" else [])]
+        identity = fingerprint(identity, stage.model_dump(exclude_defaults=True), heard, context.dev_digest)
         found.append(identity)
     return tuple(found)
 
 
 def plan_of(config: RunConfig, recipe: str, options: Mapping[str, Any]) -> tuple[Stage, ...]:
-    """The stages of a recipe for the configured student, from nothing but the configuration."""
+    """The stages of a recipe for the configured student, from nothing but the configuration.
+
+    Raises:
+        ConfigError: The recipe or its options are wrong, or ask for what student, teacher, signals or assistant have not.
+    """
     student = outline(config)
     pair = Pair(
         tuple(group.name for group in student.groups()), len(student.state_widths) - 1 if student.heads else 0, teacher_depth(config)
     )
     plan = plan_recipe(recipe, options, pair)
+    if is_asked_for(config, plan):
+        assistant = _sound_assistant(config)
+        if any(stage.teacher == "assistant" for stage in plan):
+            plan = plan_recipe(recipe, options, replace(pair, teacher_layers=len(assistant.state_widths) - 1))
+        check_terms(plan, student, assistant)
     needs = {(stage.teacher != "stored", need) for stage in plan for term in stage.terms for need in LOSSES.get(term.loss).needs}
     if (True, "teacher_attention") in needs and not student.heads:
         raise ConfigError(
@@ -107,11 +139,25 @@ def plan_of(config: RunConfig, recipe: str, options: Mapping[str, Any]) -> tuple
         )
     if (False, "teacher_hidden") in needs and not config.signals.width:
         raise ConfigError(f"recipe '{recipe}' learns from teacher states: set signals.width above 0, or leave that stage out")
+    check_teacher(config, plan, student)
     return plan
 
 
-def _train(context: Context, taught: Taught, signals: Signals | None, plan: tuple[Stage, ...], system: str, embeddings: str) -> Distilled:
-    identities = _identities(context, taught, signals, plan, embeddings)
+def _sound_assistant(config: RunConfig) -> Student:
+    """The assistant's outline; its settings are right, and so is its plan."""
+    run = assistant_run(config)
+    try:
+        plan_of(run, run.recipe.name, run.recipe.options)
+    except ConfigError as error:
+        raise ConfigError(f"the assistant, as a student: {error}") from error
+    return check(config)
+
+
+def _train(
+    context: Context, taught: Taught, signals: Signals | None, plan: tuple[Stage, ...], system: str, embeddings: str,
+    assistant: Assistant | None = None,
+) -> Distilled:  # fmt: skip
+    identities = _identities(context, taught, signals, plan, embeddings, assistant)
     identity = identities[-1]
     bundle = context.step_folder(system, identity)
     if finished(bundle, identity=identity):
@@ -119,12 +165,14 @@ def _train(context: Context, taught: Taught, signals: Signals | None, plan: tupl
     context.log.say(f"{system.replace('_', ' ')}: {len(plan)} stage{'s' * (len(plan) > 1)}")
     vocabulary = make_vocabulary(context, taught)
     student = build(context, taught, vocabulary, embeddings)
-    texts = read_texts(context, taught, vocabulary, signals, student)
+    if assistant and assistant.hand_down:
+        hand_down(assistant.hand_down, assistant.open()[0], student)
+    texts = read_texts(context, taught, vocabulary, signals, student, assistant)
     seconds = sum(
         _learn(context, student, texts, stage, identity, context.log.named(system, identity))
         for stage, identity in zip(plan, identities, strict=True)
     )
-    provenance = _provenance(context, system, embeddings)
+    provenance = _provenance(context, system, embeddings, assistant)
     manifest = Manifest(
         name=context.config.package.name if system == "student" else f"{context.config.package.name}-{system}",
         types=context.config.data.types,
@@ -199,13 +247,19 @@ def _stage_run(context: Context, student: Student, texts: Texts, stage: Stage, f
         weight.requires_grad_(False)
     for weight in trainable.values():
         weight.requires_grad_(True)
+    model: nn.Module = student
+    if reading.head is not None:
+        model = WithPieces(student, reading.head)
+        trainable |= {f"pieces.{key}": weight for key, weight in reading.head.named_parameters()}
     score: DevF1 | HeldOutLoss | None = None
     if stage.select == "dev_f1":
-        score = DevF1(student, texts.dev, context.data.dev, context.data.scheme, DEV_BATCH)
+        score = DevF1(model, texts.dev, context.data.dev, context.data.scheme, DEV_BATCH)
     elif stage.select == "held_out_loss" and reading.held_out is not None:
-        score = HeldOutLoss(student, terms, reading.held_out, DEV_BATCH)
+        # Scores of all pieces take more memory than all else together, so these stages hold no more at once than they learn from.
+        batch = stage.optimisation.batch if reading.head else DEV_BATCH
+        score = HeldOutLoss(model, terms, reading.held_out, batch)
     return StageRun(
-        stage=stage, model=student, trainable=trainable, terms=terms, corpus=reading.corpus, score=score, folder=folder, identity=identity,
+        stage=stage, model=model, trainable=trainable, terms=terms, corpus=reading.corpus, score=score, folder=folder, identity=identity,
         seed=context.config.seed, alpha=context.config.data.alpha, log=log, accelerator=context.accelerator,
         precision=best_precision(context.config.student.precision, context.accelerator.device),
     )  # fmt: skip
@@ -224,13 +278,15 @@ def public_name(model: str) -> str:
     return Path(model).name if Path(model).is_absolute() or Path(model).is_dir() else model
 
 
-def _provenance(context: Context, system: str, embeddings: str) -> dict[str, Any]:
+def _provenance(context: Context, system: str, embeddings: str, assistant: Assistant | None) -> dict[str, Any]:
     config = context.config
+    learnt_from = {"assistant": config.assistant.model_dump()} if assistant and config.assistant else {}
     return {
         "nerdistill": __version__,
         "licence": config.package.licence,
-        "teacher": public_name(config.teacher.model) if system == "student" else "none",
-        "recipe": config.recipe.model_dump() if system == "student" else {"name": "labels_only"},
+        "teacher": public_name(config.teacher.model) if system != "no_teacher" else "none",
+        "recipe": config.recipe.model_dump() if system != "no_teacher" else {"name": "labels_only"},
+        **learnt_from,
         "embeddings": embeddings,
         "seed": config.seed,
         "data": {**context.data.counts, "languages": list(config.data.languages)},

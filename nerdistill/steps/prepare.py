@@ -156,35 +156,20 @@ def _replaced(config: RunConfig, train: Sequence[Sentence]) -> list[Sentence]:
 
 
 def _candidates(config: RunConfig, train: Sequence[Sentence]) -> Candidates:
-    from nerdistill.teachers.huggingface import load_pieces, load_table, resolve  # only here: most runs read their data without a model
+    # Only here: most runs read their data without a model.
+    from nerdistill.teachers.huggingface import load_masked_lm, load_pieces, load_table, resolve
 
     settings = config.data.replace
     model, revision = (settings.model, None) if settings.model else (config.teacher.model, config.teacher.revision)
     source, words = resolve(model), words_outside(train)
+    pieces = load_pieces(source, revision)
+    table = WordTable(pieces.tokenizer, pieces.unk_id, pieces.pad_id)
     if settings.source == "masked_lm":
-        return masked_words(words, _masked_model(source, revision), settings.candidates)
-    pieces = load_pieces(source, revision)
-    table = WordTable(pieces.tokenizer, pieces.unk_id, pieces.pad_id)
+        remedy = "name one in data.replace.model, such as 'bert-base-multilingual-cased', or set source = 'neighbours'"
+        masked = load_masked_lm(source, "data.replace.source = 'masked_lm'", remedy, revision)
+        reader = MaskedModel(masked.network, table, pieces.bos_id, pieces.eos_id, masked.mask_id, pieces.limit)
+        return masked_words(words, reader, settings.candidates)
     return neighbours(words, table, load_table(source, revision).numpy(), settings.candidates)
-
-
-def _masked_model(source: str, revision: str | None) -> MaskedModel:
-    import torch
-    from transformers import AutoModelForMaskedLM, AutoTokenizer
-
-    from nerdistill.teachers.huggingface import _from_pretrained, load_pieces
-
-    pieces = load_pieces(source, revision)
-    mask_id = _from_pretrained(AutoTokenizer, source, revision).mask_token_id
-    network, loading = _from_pretrained(AutoModelForMaskedLM, source, revision, dtype=torch.float32, output_loading_info=True)
-    if mask_id is None or loading["missing_keys"]:
-        lacks = "its tokenizer has no mask" if mask_id is None else f"the file lacks {sorted(loading['missing_keys'])[0]}"
-        raise ConfigError(
-            f"data.replace.source = 'masked_lm': '{source}' is no masked language model ({lacks}); name one in data.replace.model, such as "
-            "'bert-base-multilingual-cased', or set source = 'neighbours'"
-        )
-    table = WordTable(pieces.tokenizer, pieces.unk_id, pieces.pad_id)
-    return MaskedModel(network, table, pieces.bos_id, pieces.eos_id, int(mask_id), pieces.limit)
 
 
 def _path(config: RunConfig, template: str, language: str) -> Path:

@@ -17,12 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from nerdistill.config import RunConfig, load_config, merged
 from nerdistill.corpus.splits import evenly
-from nerdistill.errors import ConfigError
-from nerdistill.evaluation.machine import cores, results_frame
-from nerdistill.evaluation.scores import score
+from nerdistill.errors import ConfigError, faults_of
+from nerdistill.evaluation.machine import results_frame
+from nerdistill.evaluation.scores import Scores, score
 from nerdistill.evaluation.speed import mixed, words_per_second
 from nerdistill.files import DONE, finished, folder_beside, read_json, write_json
 from nerdistill.fingerprint import fingerprint
+from nerdistill.runtime.session import cores
 from nerdistill.runtime.tagger import Tagger
 from nerdistill.steps.build import vocabulary_facts
 from nerdistill.steps.context import Context, locked
@@ -110,16 +111,14 @@ def load_study(path: Path, overrides: Sequence[str] = (), data_root: Path | None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     except ValidationError as error:
-        faults = "\n".join(f"  {'.'.join(map(str, fault['loc'])) or 'top level'}: {fault['msg']}" for fault in error.errors())
-        raise ConfigError(f"{path}: not a study\n{faults}") from error
+        raise ConfigError("\n  ".join([f"{path}: not a study", *faults_of(error)])) from error
     base = load_config(path.parent / study.base, overrides, data_root)
     configs = []
     for row in study.rows:
         try:
             configs.append(RunConfig.model_validate(merged(base.model_dump(), row.set)))
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-            raise ConfigError(f"{path}: row '{row.name}': {faults}") from error
+            raise ConfigError(f"{path}: row '{row.name}': {'; '.join(faults_of(error))}") from error
     return study, base, configs
 
 
@@ -218,14 +217,13 @@ def _separate(config: RunConfig, folder: Path, cpu: bool) -> dict[str, Any]:
         alone = RunConfig.model_validate(merged(config.model_dump(), {"data": {"languages": [language]}}))
         rows.append(_together(alone, folder, cpu))
     by_language = {language: score for row in rows for language, score in row["f1_by_language"].items()}
-    scores = list(by_language.values())
-    mean = sum(scores) / len(scores)
+    scores = Scores(by_language, {}, 0.0)
     return {
         "parameters": sum(row["parameters"] for row in rows),
         "bytes": sum(row["bytes"] for row in rows),
         "seconds": round(sum(row["seconds"] for row in rows), 2),
-        "f1_mean": round(mean, 5),
-        "f1_std": round((sum((score - mean) ** 2 for score in scores) / len(scores)) ** 0.5, 5),
+        "f1_mean": round(scores.f1_mean, 5),
+        "f1_std": round(scores.f1_std, 5),
         "f1_by_language": by_language,
         "f1_dev": round(sum(row["f1_dev"] for row in rows) / len(rows), 5),
     }

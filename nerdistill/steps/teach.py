@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from nerdistill.config import Engine, RunConfig
 from nerdistill.corpus.encoded import EncodedCorpus
@@ -14,16 +15,20 @@ from nerdistill.files import DONE, finished, folder_beside, read_json
 from nerdistill.fingerprint import fingerprint, sha256_file
 from nerdistill.losses.base import LOSSES, Widths
 from nerdistill.steps.context import Context
+from nerdistill.students.vocabulary import Vocabulary
 from nerdistill.teachers.annotate import OVERLAP, Annotator
 from nerdistill.teachers.huggingface import (
+    TeacherModel,
     best_precision,
-    checkpoint_depth,
+    checkpoint_config,
     checkpoint_tags,
+    load_masked_lm,
     load_pieces,
     load_teacher,
     resolve,
     save_teacher,
 )
+from nerdistill.teachers.masked import MaskedTeacher, masked_teacher
 from nerdistill.teachers.onnx_engine import OnnxEngine
 from nerdistill.teachers.reconcile import reconcile
 from nerdistill.training.loop import StageRun, run_stage
@@ -84,13 +89,37 @@ def open_teacher(context: Context, taught: Taught, layers: tuple[int, ...] = (),
 
 def open_general_teacher(context: Context) -> Annotator:
     """The teacher as it was before fine-tuning, ready to read text: its states and attention say something, its tags nothing."""
+    config, scheme = context.config, context.data.scheme
+    model = load_general_teacher(context, best_precision(config.teacher.precision, context.accelerator.device))
+    encoder = load_pieces(resolve(config.teacher.model), config.teacher.revision).encoder(config.teacher.max_pieces)
+    return Annotator(model.to(context.accelerator.device), encoder, scheme, tuple(range(len(scheme.tags))), config.signals.batch)
+
+
+def load_general_teacher(context: Context, precision: str) -> TeacherModel:
+    """The teacher as it was before fine-tuning, with a new head."""
     config = context.config
-    source = resolve(config.teacher.model)
-    precision = best_precision(config.teacher.precision, context.accelerator.device)
-    scheme = context.data.scheme
-    model = load_teacher(source, scheme.tags, precision, config.seed, config.teacher.revision).to(context.accelerator.device)
-    encoder = load_pieces(source, config.teacher.revision).encoder(config.teacher.max_pieces)
-    return Annotator(model, encoder, scheme, tuple(range(len(scheme.tags))), config.signals.batch)
+    return load_teacher(resolve(config.teacher.model), context.data.scheme.tags, precision, config.seed, config.teacher.revision)
+
+
+LEARNS_PIECES = "the recipe learns pieces from the teacher before fine-tuning"
+DO_WITHOUT_PIECES = (
+    "take a teacher that is one, such as 'bert-base-multilingual-cased', or set the recipe's masked_lm = false and soft_pieces = false, "
+    "which leave the teacher's states to learn"
+)
+
+
+def open_masked_teacher(context: Context, vocabulary: Vocabulary) -> MaskedTeacher:
+    """The teacher as it was before fine-tuning, as a masked language model over the student's pieces.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    config, device = context.config.teacher, context.accelerator.device
+    source = resolve(config.model)
+    masked = load_masked_lm(source, LEARNS_PIECES, DO_WITHOUT_PIECES, config.revision)
+    masked.network.to(device)
+    encoder = load_pieces(source, config.revision).encoder(config.max_pieces)
+    return masked_teacher(masked, encoder, vocabulary, best_precision(config.precision, device))
 
 
 def _fine_tune(context: Context, source: str, folder: Path, identity: str) -> None:
@@ -138,12 +167,18 @@ def taught_seconds(taught: Taught) -> float | None:
     return read_json(marker).get("seconds") if marker.is_file() else None
 
 
-def teacher_depth(config: RunConfig) -> int:
-    """Layers of the configured teacher, from its settings alone; 12 where it is not there to be asked, as when a plan is printed."""
+def teacher_settings(config: RunConfig) -> Any:
+    """What `checkpoint_config` says of the configured teacher; None where it is not there to be asked, as when a plan is printed."""
     try:
-        return checkpoint_depth(resolve(config.teacher.model), config.teacher.revision)
+        return checkpoint_config(resolve(config.teacher.model), config.teacher.revision)
     except (DataError, MissingExtraError):
-        return 12
+        return None
+
+
+def teacher_depth(config: RunConfig) -> int:
+    """Layers of the configured teacher; 12 where it is not there to be asked."""
+    settings = teacher_settings(config)
+    return 12 if settings is None else int(settings.num_hidden_layers)
 
 
 def weights_digest(source: str) -> str:

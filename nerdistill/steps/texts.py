@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from nerdistill.corpus.encoded import EncodedCorpus
 from nerdistill.errors import ConfigError
 from nerdistill.losses.base import Widths
 from nerdistill.steps.annotate import Signals
+from nerdistill.steps.assistant import Assistant
 from nerdistill.steps.build import student_encoder
 from nerdistill.steps.context import Context
-from nerdistill.steps.teach import Taught, open_general_teacher, open_teacher
+from nerdistill.steps.teach import Taught, open_general_teacher, open_masked_teacher, open_teacher
 from nerdistill.students.base import Student
+from nerdistill.students.parts.piece_head import PieceHead, make_piece_head
 from nerdistill.students.vocabulary import Vocabulary
-from nerdistill.teachers.live import read_along
+from nerdistill.teachers.as_transformer import take_piece_head
+from nerdistill.teachers.huggingface import best_precision
+from nerdistill.teachers.live import Reader, read_along, student_reader, teacher_reader
+from nerdistill.teachers.masked import learns_pieces, read_masked
 from nerdistill.training.stage import Stage
 
 HELD_OUT_EVERY = 50
@@ -29,11 +35,13 @@ class Reading:
         corpus: What it learns from.
         held_out: A part of the transfer text that no stage learns from; None for labelled text.
         widths: What its terms must fit.
+        head: Guesses the pieces of words, for terms that ask for them.
     """
 
     corpus: EncodedCorpus
     held_out: EncodedCorpus | None
     widths: Widths
+    head: PieceHead | None = None
 
 
 @dataclass(frozen=True)
@@ -45,14 +53,17 @@ class Texts:
         dev: For selection.
         widths: Of the student's states, and of the stored ones.
         transfer: With stored signals, held-out part included; None for a plan that reads none.
-        live: The same text with a teacher reading along, ``live`` or ``general``, and what terms must fit there.
+        live: The same text with a teacher reading along, ``live``, ``general`` or ``assistant``, and what terms must fit there. If asked
+            for joined text, labelled text and behind it the transfer text that is not held out.
+        masked: What stages read that learn pieces.
     """
 
     labelled: EncodedCorpus
     dev: EncodedCorpus
     widths: Widths
     transfer: EncodedCorpus | None
-    live: Callable[[str], tuple[EncodedCorpus, Widths]]
+    live: Callable[[str, bool], tuple[EncodedCorpus, Widths]]
+    masked: Callable[[], Reading]
 
     def of(self, stage: Stage) -> Reading:
         """What a stage reads.
@@ -64,12 +75,19 @@ class Texts:
             return Reading(self.labelled, None, self.widths)
         if self.transfer is None:
             raise ConfigError(f"stage '{stage.name}' learns from transfer text, and this run has none")
-        everything, widths = (self.transfer, self.widths) if stage.teacher == "stored" else self.live(stage.teacher)
+        if learns_pieces(stage):
+            return self.masked()
+        if stage.teacher != "stored" and stage.text == "both":
+            joined, widths = self.live(stage.teacher, True)
+            return Reading(joined, None, widths)
+        everything, widths = (self.transfer, self.widths) if stage.teacher == "stored" else self.live(stage.teacher, False)
         held_out, transfer = _part(everything, True), _part(everything, False)
         return Reading(transfer if stage.text == "transfer" else self.labelled.join(transfer), held_out, widths)
 
 
-def read_texts(context: Context, taught: Taught, vocabulary: Vocabulary, signals: Signals | None, student: Student) -> Texts:
+def read_texts(
+    context: Context, taught: Taught, vocabulary: Vocabulary, signals: Signals | None, student: Student, assistant: Assistant | None = None
+) -> Texts:
     """Encode the run's text for a student."""
     data = context.data
     encoder = student_encoder(student, vocabulary)
@@ -81,13 +99,35 @@ def read_texts(context: Context, taught: Taught, vocabulary: Vocabulary, signals
         transfer = EncodedCorpus(data.transfer, encoder, targets=store.targets())
         widths = replace(widths, teacher=store.counts["hidden_width"], layers=tuple(store.counts["layers"]))
 
-    def live(which: str) -> tuple[EncodedCorpus, Widths]:
-        annotator = open_teacher(context, taught) if which == "live" else open_general_teacher(context)
-        model = annotator.model
-        fits = replace(widths, teacher=model.width, layers=tuple(range(model.n_layers + 1)), teacher_heads=model.heads)
-        return read_along(annotator, EncodedCorpus(data.transfer, encoder), data.transfer), fits
+    @lru_cache(maxsize=1)  # stages in a row often have the same teacher
+    def live(which: str, joined: bool) -> tuple[EncodedCorpus, Widths]:
+        reader = _reader(context, taught, assistant, which)
+        fits = replace(widths, teacher=reader.width, layers=reader.layers, teacher_heads=reader.heads)
+        text = EncodedCorpus(data.transfer, encoder)
+        if joined:
+            return read_along(reader, labelled.join(_part(text, False)), [*data.train, *data.transfer]), fits
+        return read_along(reader, text, data.transfer), fits
 
-    return Texts(labelled, dev, widths, transfer, live)
+    def masked() -> Reading:
+        teacher = open_masked_teacher(context, vocabulary)
+        learnt, held_out = read_masked(teacher, EncodedCorpus(data.transfer, encoder), data.transfer, vocabulary)
+        fits = replace(widths, teacher=teacher.model.width, layers=tuple(range(teacher.model.n_layers + 1)))
+        head = make_piece_head(student)
+        if context.config.student.layers_from != "random":
+            take_piece_head(head, teacher.model.network, teacher.scores.bias)
+        return Reading(_part(learnt, False), _part(held_out, True), fits, head)
+
+    return Texts(labelled, dev, widths, transfer, live, masked)
+
+
+def _reader(context: Context, taught: Taught, assistant: Assistant | None, which: str) -> Reader:
+    """Who reads along."""
+    if which != "assistant":
+        return teacher_reader(open_teacher(context, taught) if which == "live" else open_general_teacher(context))
+    if assistant is None:
+        raise ValueError("a stage reads an assistant that was not made")
+    device = context.accelerator.device
+    return student_reader(*assistant.open(), device, best_precision(context.config.student.precision, device))
 
 
 def _part(corpus: EncodedCorpus, held_out: bool) -> EncodedCorpus:

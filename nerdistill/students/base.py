@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from nerdistill.errors import ConfigError
+from nerdistill.errors import ConfigError, faults_of
 from nerdistill.registry import Registry
 
 if TYPE_CHECKING:
@@ -35,11 +35,20 @@ class ModelOutput:
         logits: ``[B, W, K]``.
         hidden: States of each word, input side first, each ``[B, W, H]``; a student's last one is what its head reads.
         attention: Raw scores ``Q K^T / sqrt(d_k)`` of each layer between the first pieces of words, ``[B, A, W, W]``; only where asked for.
+        pieces: Scores of every piece for standing at each word's first, ``[B, W, V]``; only where asked for.
     """
 
     logits: Tensor
     hidden: tuple[Tensor, ...]
     attention: tuple[Tensor, ...] = ()
+    pieces: Tensor | None = None
+
+    @property
+    def asked_pieces(self) -> Tensor:
+        """`pieces`, for those who asked."""
+        if self.pieces is None:
+            raise ValueError("scores of pieces are read and were not asked for; see nerdistill.students.parts.piece_head")
+        return self.pieces
 
 
 @dataclass(frozen=True)
@@ -127,8 +136,7 @@ def student_options(kind: str, options: Mapping[str, Any]) -> Options:
     try:
         return STUDENTS.get(kind).options.model_validate(dict(options))
     except ValidationError as error:
-        faults = "; ".join(f"student.options.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise ConfigError(f"student '{kind}': {faults}") from error
+        raise ConfigError(f"student '{kind}': {'; '.join(faults_of(error, 'student.options'))}") from error
 
 
 def build_student(kind: str, options: Mapping[str, Any], shape: Shape, embeddings: Tensor | None, seed: int) -> Student:

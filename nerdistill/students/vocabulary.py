@@ -16,6 +16,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from nerdistill.errors import ConfigError
+from nerdistill.text.encoder import AT_ONCE
 
 RARE = 1e-6
 """Share of the text's words below which a single character has no claim to a place: in much text most characters that occur are such,
@@ -56,18 +57,20 @@ def weigh(words: Mapping[str, Counter[str]], alpha: float) -> dict[str, float]:
     return weights
 
 
-def count_pieces(tokenizer: Tokenizer, words: Mapping[str, float]) -> Counter[int]:
+def count_pieces(tokenizer: Tokenizer, words: Mapping[str, float]) -> dict[int, float]:
     """How often each piece id occurs in text.
 
     Args:
         tokenizer: The teacher's.
         words: Words with their frequencies.
     """
-    counts: Counter[int] = Counter()
+    counts: dict[int, float] = {}
     keys = list(words)
-    for word, encoding in zip(keys, tokenizer.encode_batch_fast(keys, add_special_tokens=False), strict=True):
-        for piece in encoding.ids:
-            counts[piece] += words[word]
+    for start in range(0, len(keys), AT_ONCE):
+        part = keys[start : start + AT_ONCE]
+        for word, encoding in zip(part, tokenizer.encode_batch_fast(part, add_special_tokens=False), strict=True):
+            for piece in encoding.ids:
+                counts[piece] = counts.get(piece, 0) + words[word]
     return counts
 
 

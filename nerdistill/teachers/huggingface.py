@@ -236,6 +236,47 @@ def load_teacher(model: str, tags: tuple[str, ...] | None, precision: str, seed:
     return TeacherModel(network, names, precision)
 
 
+@dataclass(frozen=True)
+class MaskedLM:
+    """A masked language model.
+
+    Attributes:
+        network: From ``AutoModelForMaskedLM``, float32, in evaluation mode.
+        mask_id: Piece that stands for what it is to guess.
+    """
+
+    network: nn.Module
+    mask_id: int
+
+
+def load_masked_lm(model: str, wanted_by: str, remedy: str, revision: str | None = None) -> MaskedLM:
+    """A checkpoint with the masked language model's head that it was trained with.
+
+    Args:
+        model: Folder or hub id.
+        wanted_by: What asks for it, for the message where it is none.
+        remedy: What to do then.
+        revision: Of a hub model.
+
+    Raises:
+        ConfigError: Its tokenizer has no piece for masks, or the file lacks weights of the head, which would be made up at random.
+        DataError: The checkpoint cannot be read.
+    """
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    mask_id = _from_pretrained(AutoTokenizer, model, revision).mask_token_id
+    network, loading = _from_pretrained(AutoModelForMaskedLM, model, revision, dtype=torch.float32, output_loading_info=True)
+    if mask_id is None or loading["missing_keys"]:
+        lacks = "its tokenizer has no mask" if mask_id is None else f"the file lacks {sorted(loading['missing_keys'])[0]}"
+        raise no_masked_lm(model, wanted_by, lacks, remedy)
+    return MaskedLM(network, int(mask_id))
+
+
+def no_masked_lm(model: str, wanted_by: str, lacks: str, remedy: str) -> ConfigError:
+    """What is said of a checkpoint that was taken for a masked language model."""
+    return ConfigError(f"{wanted_by}: '{model}' is no masked language model ({lacks}); {remedy}")
+
+
 def load_table(model: str, revision: str | None = None) -> Tensor:
     """The table of pieces of a checkpoint, ``[V, d]`` float32, with or without a head on it.
 
@@ -262,15 +303,15 @@ def checkpoint_tags(model: str, revision: str | None = None) -> tuple[str, ...] 
     return tags
 
 
-def checkpoint_depth(model: str, revision: str | None = None) -> int:
-    """Transformer layers of a checkpoint, from its settings alone; nothing is fetched.
+def checkpoint_config(model: str, revision: str | None = None) -> Any:
+    """A checkpoint's settings as transformers reads them, such as ``num_hidden_layers`` and ``hidden_size``; nothing is fetched.
 
     Raises:
         DataError: The checkpoint is not on this machine, or cannot be read.
     """
     from transformers import AutoConfig
 
-    return int(_from_pretrained(AutoConfig, model, revision, local_files_only=True).num_hidden_layers)
+    return _from_pretrained(AutoConfig, model, revision, local_files_only=True)
 
 
 def _head_tags(model: str, revision: str | None) -> tuple[str, ...] | None:

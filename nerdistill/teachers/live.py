@@ -1,52 +1,109 @@
 """A teacher that reads along with the student, batch by batch: for what is too big to store, every layer and every attention map.
 
 A hidden layer of 13 and twelve maps a layer would take a hundred times the space of the text's logits (see `store`), so recipes that
-learn from them run the teacher in the step, on less text. The teacher is frozen, in evaluation mode, without gradient.
+learn from them run the teacher in the step, on less text. The teacher is frozen, in evaluation mode, without gradient. It may be a student
+that is done, an assistant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nerdistill.corpus.encoded import EncodedCorpus
+from nerdistill.corpus.encoded import EncodedCorpus, Encoder
 from nerdistill.records import Sentence
+from nerdistill.students.base import ModelOutput, Student
 from nerdistill.teachers.annotate import Annotator
 from nerdistill.teachers.reconcile import merge_logits
 
 
-def read_along(annotator: Annotator, text: EncodedCorpus, sentences: Sequence[Sentence]) -> EncodedCorpus:
-    """The student's text with the teacher reading each batch.
+@dataclass(frozen=True)
+class Reader:
+    """A network that reads along.
 
-    Its batches have ``teacher_logits`` ``[B, W, K]`` over the data's tags, ``teacher_hidden`` ``[B, W, L + 1, d]``, all layers with the
-    embeddings first, and ``teacher_attention`` ``[B, L, A, W, W]``, raw scores between the first pieces of words; float32. Batches are
-    measured in the teacher's pieces, which are what costs.
+    Attributes:
+        encoder: How it reads words.
+        read: From its arrays to what it says, with logits ``[B, W, K]`` over the data's tags.
+        device: Where it is.
+        layers: Numbers of its states that are heard, 0 for the embeddings; all are equally wide.
+        width: Of these.
+        heads: Attention heads of a layer; 0 where it has no attention.
+    """
+
+    encoder: Encoder
+    read: Callable[[Mapping[str, Tensor]], ModelOutput]
+    device: torch.device
+    layers: tuple[int, ...]
+    width: int
+    heads: int
+
+
+def teacher_reader(annotator: Annotator) -> Reader:
+    """A teacher with all its layers."""
+    model = annotator.model
+
+    def read(batch: Mapping[str, Tensor]) -> ModelOutput:
+        output = model(batch, with_attention=True)
+        return ModelOutput(merge_logits(output.logits, annotator.targets, len(annotator.scheme.tags)), output.hidden, output.attention)
+
+    return Reader(annotator.encoder, read, annotator.device, tuple(range(model.n_layers + 1)), model.width, model.heads)
+
+
+def heard_layers(student: Student) -> tuple[int, ...]:
+    """Of a student that reads along, the states that are as wide as the one that its head reads, by number."""
+    return tuple(number for number, width in enumerate(student.state_widths) if width == student.state_widths[-1])
+
+
+def student_reader(student: Student, encoder: Encoder, device: torch.device, precision: str) -> Reader:
+    """A finished student, which is frozen, with its `heard_layers`.
 
     Args:
-        annotator: The teacher.
+        student: The network.
+        encoder: How it reads words.
+        device: Where it is put.
+        precision: ``bfloat16`` runs it under autocast; ``float32`` does not.
+    """
+    student.eval().requires_grad_(False).to(device)
+    student.with_attention = bool(student.heads)
+
+    def read(batch: Mapping[str, Tensor]) -> ModelOutput:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            output: ModelOutput = student(batch)
+        return output
+
+    return Reader(encoder, read, device, heard_layers(student), student.state_widths[-1], student.heads)
+
+
+def read_along(reader: Reader, text: EncodedCorpus, sentences: Sequence[Sentence]) -> EncodedCorpus:
+    """The student's text with a teacher reading each batch.
+
+    Its batches have ``teacher_logits`` ``[B, W, K]`` over the data's tags, ``teacher_hidden`` ``[B, W, L, d]`` of the layers that are heard
+    and, where there is attention, ``teacher_attention`` ``[B, M, A, W, W]``, raw scores of all M attention layers between the first pieces
+    of words; float32. Batches are measured in what the teacher reads, which is what costs.
+
+    Args:
+        reader: The teacher.
         text: Encoded for the student.
         sentences: The same text.
     """
-    both, rows = text.read_by(annotator.encoder, sentences)
+    both, rows = text.read_by(reader.encoder, sentences)
     both.targets = None
-    both.reader = _reader(annotator, rows)
-    return both
+    both.lacks = {name: lacking for name, lacking in text.lacks.items() if name != "without_signals"}
 
-
-def _reader(annotator: Annotator, rows: npt.NDArray[np.int64]) -> Callable[[npt.NDArray[np.int64]], dict[str, Tensor]]:
     def read(ranges: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-        arrays = annotator.encoder.collate([rows[start:stop] for start, stop in ranges])
-        batch = {name: torch.from_numpy(array).to(annotator.device) for name, array in arrays.items()}
+        arrays = reader.encoder.collate([rows[start:stop] for start, stop in ranges])
         with torch.no_grad():
-            output = annotator.model(batch, with_attention=True)
-        return {
-            "teacher_logits": merge_logits(output.logits, annotator.targets, len(annotator.scheme.tags)),
-            "teacher_hidden": torch.stack([states.float() for states in output.hidden], dim=2),
-            "teacher_attention": torch.stack(output.attention, dim=1),
+            output = reader.read({name: torch.from_numpy(array).to(reader.device) for name, array in arrays.items()})
+        said = {
+            "teacher_logits": output.logits,
+            "teacher_hidden": torch.stack([output.hidden[layer].float() for layer in reader.layers], dim=2),
         }
+        return said | ({"teacher_attention": torch.stack(output.attention, dim=1)} if reader.heads else {})
 
-    return read
+    both.reader = read
+    return both

@@ -10,28 +10,25 @@ thirds of the states' error. The other is the table of pieces, which costs space
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from nerdistill.errors import ConfigError
+from nerdistill.runtime.session import open_session
 from nerdistill.students.base import count_parameters
+from nerdistill.students.parts.quantise import quantise
 from nerdistill.teachers.as_transformer import as_transformer
 from nerdistill.teachers.huggingface import TeacherModel
 
 _LARGEST = onnx.checker.MAXIMUM_PROTOBUF
 """Bytes of a network in one file."""
-
-_SLOWER_FUSIONS = ["SkipLayerNormFusion"]
-"""As in `nerdistill.runtime.tagger`."""
 
 
 class OnnxEngine:
@@ -59,7 +56,7 @@ class OnnxEngine:
             if int8:
                 _quantise(path, path.with_name("int8.onnx"))
                 path = path.with_name("int8.onnx")
-            self._session = _session(path)
+            self._session = open_session(path, torch.get_num_threads())
         self._inputs = [entry.name for entry in self._session.get_inputs()]
 
     def __call__(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -89,26 +86,8 @@ def with_states(network: onnx.ModelProto, layers: Sequence[int]) -> onnx.ModelPr
 
 
 def _quantise(path: Path, target: Path) -> None:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    nodes = onnx.load(path).graph.node
+    network = onnx.load(path)
+    nodes = network.graph.node
     active = {node.output[0] for node in nodes if node.op_type in ("Gelu", "Relu")}
     left = [node.name for node in nodes if node.op_type == "MatMul" and node.input[0] in active]
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)  # the quantiser advises a pre-processing step through the root logger
-    try:
-        quantize_dynamic(
-            path, target, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8, per_channel=True, nodes_to_exclude=left
-        )
-    finally:
-        root.setLevel(level)
-
-
-def _session(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER_FUSIONS)
+    quantise(network, target, ["MatMul"], per_channel=True, left=left)

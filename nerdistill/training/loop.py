@@ -41,7 +41,7 @@ class StageRun:
     Attributes:
         stage: The declaration.
         model: The network; only `trainable` of it changes.
-        trainable: Its learning weights by name.
+        trainable: Its learning weights by name, which begins with the parameter group's.
         terms: Loss terms with their weights.
         corpus: What to learn from.
         score: Selection score of the network as it is, higher is better; None where the last weights are taken.
@@ -88,7 +88,7 @@ class _Loop:
         device = run.accelerator.device
         for module in (run.model, *(term for term, _ in run.terms)):
             module.to(device)
-        groups = _decay_groups(self.weights, self.plan.weight_decay)
+        groups = _weight_groups(self.weights, self.plan.weight_decay, run.stage.rates)
         self.optimizer = torch.optim.AdamW(groups, lr=self.plan.learning_rate, eps=1e-8, fused=True)
         self.best: dict[str, Tensor] = {}
         self.progress = Progress()
@@ -155,7 +155,7 @@ class _Loop:
         torch.manual_seed(self._seed("step", self.progress.step))
         rate = learning_rate(self.plan, self.progress.step, self.n_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         run.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         batches = list(self._batches())
@@ -245,10 +245,15 @@ def _term_weights(terms: list[tuple[LossTerm, float]]) -> dict[str, nn.Parameter
     return {f"term{number}.{name}": weight for number, (term, _) in enumerate(terms) for name, weight in term.named_parameters()}
 
 
-def _decay_groups(weights: Mapping[str, nn.Parameter], decay: float) -> list[dict[str, object]]:
-    wide = [weight for weight in weights.values() if weight.ndim > 1]
-    flat = [weight for weight in weights.values() if weight.ndim <= 1]
-    return [{"params": part, "weight_decay": rate} for part, rate in ((wide, decay), (flat, 0.0)) if part]
+def _weight_groups(weights: Mapping[str, nn.Parameter], decay: float, rates: Mapping[str, float]) -> list[dict[str, object]]:
+    """Weights by what they share: the decay, which those of one axis have not, and the share of the rate of the group they are named by."""
+    parts: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, weight in weights.items():
+        parts.setdefault((weight.ndim <= 1, rates.get(name.partition(".")[0], 1.0)), []).append(weight)
+    return [
+        {"params": part, "weight_decay": 0.0 if flat else decay, "share": share}
+        for (flat, share), part in sorted(parts.items(), key=lambda item: item[0])
+    ]
 
 
 def _put(weights: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:

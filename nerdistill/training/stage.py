@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -52,9 +52,11 @@ class Stage(Options):
         name: Unique in its plan; names a folder.
         text: Labelled sentences, transfer text with the teacher's signals, or both mixed.
         teacher: ``stored`` reads the signals on disk. ``live`` lets the teacher read along, which gives every layer and its attention.
-            ``general`` does so with the teacher as it was before fine-tuning. The last two are for transfer text alone.
+            ``general`` does so with the teacher as it was before fine-tuning, ``assistant`` with the run's assistant in its place. The last
+            three need transfer text.
         terms: The loss.
         trainable: Names of the parameter groups that learn, ``("*",)`` for all.
+        rates: Group to a share of the learning rate, for groups that do not learn at the full one.
         optimisation: Steps and stopping.
         select: Which weights leave the stage: best by F1 on the labelled dev set, best by this stage's loss on held-out transfer text, or
             last.
@@ -62,8 +64,9 @@ class Stage(Options):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9+_-]*$")
     text: Literal["labelled", "transfer", "both"]
-    teacher: Literal["stored", "live", "general"] = "stored"
+    teacher: Literal["stored", "live", "general", "assistant"] = "stored"
     terms: tuple[Term, ...] = Field(min_length=1)
     trainable: tuple[str, ...] = ("*",)
+    rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     optimisation: Optimisation = Optimisation()
     select: Literal["dev_f1", "held_out_loss", "last"] = "dev_f1"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("run", "teach", "annotate", "distill", "evaluate", "package", "tag", "info", "plan", "recipes", "students")
+COMMANDS = ("run", "teach", "annotate", "distill", "evaluate", "package", "tag", "bench-tag", "info", "plan", "recipes", "students",
+            "study", "engines", "benchmark", "benchmark-rival", "floor")  # fmt: skip
 
 
 def call(*arguments: str, stdin: bytes = b"", cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
@@ -82,6 +83,22 @@ def test_tag_keeps_good_records_and_names_bad_ones(bundle_path: Path, tmp_path: 
     assert kept[1]["more"] == [1]
     for number in (2, 3, 4, 5):
         assert f"in.jsonl.gz:{number}:".encode() in done.stderr
+
+
+def test_tag_to_a_folder(bundle_path: Path, tmp_path: Path) -> None:
+    """Prevents options that the command line loses on their way to the run, and counts that scripts cannot read."""
+    source = tmp_path / "in.dat"
+    source.write_text('{"key": 1, "body": "Anna in Paris", "more": 2}\n{"key": 2}\n', encoding="utf-8")
+    options = ["--input-format", "jsonl", "--text-field", "body", "--id-field", "key", "--fields", "", "--workers", "1", "--json"]
+    done = call("tag", str(bundle_path), str(source), "-o", f"{tmp_path}/out/", *options)
+    assert done.returncode == 4, done.stderr
+    counts = json.loads(done.stdout)
+    assert (counts["documents"], counts["rejected"], counts["rejects"]) == (1, 1, f"{tmp_path}/out.rejects.jsonl")
+    (row,) = rows((tmp_path / "out" / "part-00000.jsonl").read_bytes())
+    assert list(row) == ["key", "body", "entities", "n_words", "n_windows"]
+    again = call("tag", str(bundle_path), str(source), "-o", f"{tmp_path}/out", *options, "--threshold", "0.5")
+    assert again.returncode == 2
+    assert b"--threshold changed from 0.0 to 0.5" in again.stderr
 
 
 def test_tag_refuses_to_overwrite(bundle_path: Path, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from nerdistill.errors import ConfigError
 from nerdistill.losses.base import LOSSES, LossTerm, Widths
 from nerdistill.students.base import ModelOutput, Options
 
-K, H, A = 7, 6, 2
-SIGNALS = ("tags", "teacher_logits", "teacher_hidden", "teacher_attention")
+K, H, A, V = 7, 6, 2, 5
+SIGNALS = ("tags", "teacher_logits", "teacher_hidden", "teacher_attention", "teacher_pieces", "same_piece", "masked_pieces")
 NAMES = list(LOSSES)
 FAST = settings(max_examples=15, deadline=None)
 LENGTHS = st.lists(st.integers(1, 6), min_size=2, max_size=5)
@@ -41,6 +41,7 @@ def case(lengths: list[int], seed: int = 0, extra: int = 0) -> tuple[ModelOutput
     size = (len(lengths), max(lengths) + extra)
     mask = torch.arange(size[1]) < torch.tensor(lengths)[:, None]
     logits, hidden, scores = torch.empty(*size, K), torch.empty(*size, H), torch.full((size[0], A, size[1], size[1]), 50.0)
+    pieces = torch.empty(*size, V)
     batch = {
         "word_mask": mask,
         "lengths": torch.tensor(lengths),
@@ -48,15 +49,20 @@ def case(lengths: list[int], seed: int = 0, extra: int = 0) -> tuple[ModelOutput
         "teacher_logits": torch.empty(*size, K),
         "teacher_hidden": torch.empty(*size, 1, H),
         "teacher_attention": torch.full((size[0], 1, A, size[1], size[1]), -50.0),
+        "teacher_pieces": torch.empty(*size, V),
+        "same_piece": torch.ones(size, dtype=torch.bool),
+        "masked_pieces": torch.zeros(size, dtype=torch.int64),
     }
     for row, length in enumerate(lengths):  # sentence by sentence, so that words do not depend on the padding
-        for values in (logits, hidden, batch["teacher_logits"], batch["teacher_hidden"][:, :, 0]):
+        for values in (logits, hidden, pieces, batch["teacher_logits"], batch["teacher_hidden"][:, :, 0], batch["teacher_pieces"]):
             values[row] = 50.0
             values[row, :length] = 2 * torch.randn(length, values.shape[-1], generator=draw)
         for maps in (scores, batch["teacher_attention"][:, 0]):
             maps[row, :, :length, :length] = torch.randn(A, length, length, generator=draw)
         batch["tags"][row, :length] = torch.randint(0, K, (length,), generator=draw)
-    return ModelOutput(logits.requires_grad_(), (hidden.requires_grad_(),), (scores.requires_grad_(),)), batch
+        batch["same_piece"][row, 1:length] = torch.randint(0, 2, (length - 1,), generator=draw).bool()
+        batch["masked_pieces"][row, 1:length] = torch.randint(-1, V, (length - 1,), generator=draw)
+    return ModelOutput(logits.requires_grad_(), (hidden.requires_grad_(),), (scores.requires_grad_(),), pieces.requires_grad_()), batch
 
 
 def rows(output: ModelOutput, batch: Mapping[str, Tensor], start: int, stop: int) -> tuple[ModelOutput, dict[str, Tensor]]:
@@ -65,7 +71,9 @@ def rows(output: ModelOutput, batch: Mapping[str, Tensor], start: int, stop: int
     part = {key: value[start:stop] if value.ndim == 1 else value[start:stop, :longest] for key, value in batch.items()}
     part["teacher_attention"] = batch["teacher_attention"][start:stop, :, :, :longest, :longest]
     scores = output.attention[0][start:stop, :, :longest, :longest]
-    return ModelOutput(output.logits[start:stop, :longest], (output.hidden[0][start:stop, :longest],), (scores,)), part
+    words = (values[start:stop, :longest] for values in (output.logits, output.hidden[0], output.asked_pieces))
+    logits, hidden, pieces = words
+    return ModelOutput(logits, (hidden,), (scores,), pieces), part
 
 
 def open_floats(model: type[Options]) -> list[str]:
@@ -91,9 +99,9 @@ def test_zero_at_equality(name: str) -> None:
         if isinstance(module, nn.Linear):
             nn.init.eye_(module.weight)
             nn.init.zeros_(module.bias)
-    equal = (batch[f"teacher_{name}"].clone() for name in ("logits", "hidden", "attention"))
-    logits, hidden, attention = equal
-    total = term(ModelOutput(logits, (hidden[:, :, 0],), (attention[:, 0],)), batch)
+    equal = (batch[f"teacher_{name}"].clone() for name in ("logits", "hidden", "attention", "pieces"))
+    logits, hidden, attention, pieces = equal
+    total = term(ModelOutput(logits, (hidden[:, :, 0],), (attention[:, 0],), pieces), batch)
     assert total.item() == pytest.approx(0.0, abs=1e-5)
 
 
@@ -127,7 +135,7 @@ def test_only_real_words_get_a_gradient(name: str, lengths: list[int], seed: int
     build(name)(output, batch).backward()
     words = batch["word_mask"]
     pairs = (words[:, None, :, None] & words[:, None, None, :]).expand_as(output.attention[0])
-    masks = [(output.logits, words), (output.hidden[0], words), (output.attention[0], pairs)]
+    masks = [(output.logits, words), (output.hidden[0], words), (output.attention[0], pairs), (output.asked_pieces, words)]
     grads = [(values.grad, mask) for values, mask in masks if values.grad is not None]
     assert grads
     for grad, mask in grads:
@@ -154,7 +162,7 @@ def test_nothing_to_count_gives_zero(name: str) -> None:
     total.backward()
     assert total.item() == 0.0
     assert int(term.count(batch)) == 0
-    for values in (output.logits, *output.hidden, *output.attention, *term.parameters()):
+    for values in (output.logits, *output.hidden, *output.attention, output.asked_pieces, *term.parameters()):
         assert values.grad is None or not bool(values.grad.any())
 
 
@@ -162,7 +170,7 @@ def test_nothing_to_count_gives_zero(name: str) -> None:
 def test_finite_with_half_precision(name: str, dtype: torch.dtype) -> None:
     """Stored signals are float16: a square of its largest value, or an exponential, overflows if it is not widened first."""
     output, batch = case([4, 2])
-    for key in ("teacher_logits", "teacher_hidden"):
+    for key in ("teacher_logits", "teacher_hidden", "teacher_pieces"):
         batch[key] = (batch[key] * 100).to(dtype)
         batch[key][0, 0] = 6e4
         batch[key][0, 1, 0] = -6e4
@@ -170,9 +178,10 @@ def test_finite_with_half_precision(name: str, dtype: torch.dtype) -> None:
     total.backward()
     assert total.dtype == torch.float32
     assert bool(torch.isfinite(total))
-    for values in (output.logits, *output.hidden, *output.attention):
+    for values in (output.logits, *output.hidden, *output.attention, output.asked_pieces):
         assert values.grad is None or bool(torch.isfinite(values.grad).all())
-    narrow = ModelOutput(output.logits.detach().to(torch.bfloat16), (output.hidden[0].detach(),), (output.attention[0].detach(),))
+    half, pieces = (values.detach().to(torch.bfloat16) for values in (output.logits, output.asked_pieces))
+    narrow = ModelOutput(half, (output.hidden[0].detach(),), (output.attention[0].detach(),), pieces)
     assert build(name)(narrow, batch).dtype == torch.float32
 
 

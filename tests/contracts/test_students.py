@@ -30,11 +30,14 @@ from nerdistill.text.encoder import WordTable
 SMALL: dict[str, dict[str, Any]] = {
     "bilstm": {"embedding_width": 8, "hidden_width": 6, "projection_width": 10},
     "transformer": {"layers": 2, "width": 8, "heads": 2, "ffn": 16, "embedding_width": 6},
+    "mobilebert": {"layers": 2, "width": 8, "inner_width": 4, "heads": 2, "ffn": 6, "ffns": 2, "embedding_width": 6},
+    "inverted_bottleneck": {"layers": 2, "width": 8, "inner_width": 12, "heads": 2, "ffn": 16, "embedding_width": 6},
 }
 DEFINE = {"width": 4, "expand": 10, "layers": 3, "groups": 4}
 NARROW: dict[str, list[dict[str, Any]]] = {
     "bilstm": [{"table_width": 5}, {"pooling": "first_mean_last"}, {"define": DEFINE}, {"define": DEFINE, "pooling": "mean"}],
     "transformer": [{"embedding_width": None, "define": DEFINE}],
+    "mobilebert": [{"table_width": 5}, {"define": DEFINE}],
 }
 NAMES = list(STUDENTS)
 

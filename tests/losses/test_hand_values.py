@@ -132,6 +132,52 @@ def test_in_mixed_batches_each_term_counts_its_own_sentences() -> None:
     assert soft(output, batch).item() == pytest.approx(0.5 * math.log(4 / 3), rel=1e-5)
 
 
+def test_soft_pieces_at_temperature_two() -> None:
+    """Student scores (0, ln 9), teacher (0, 0): KL as for tags, 1/2 ln 4/3, times T^2 = 4. A word that begins otherwise counts nothing."""
+    batch = {
+        "teacher_pieces": words([0.0, 0.0], [9.0, 0.0], [9.0, 0.0]),
+        "same_piece": torch.tensor([[True, False, True]]),
+        "word_mask": torch.tensor([[True, True, False]]),
+    }
+    term = build("soft_pieces")
+    output = ModelOutput(NONE, (NONE,), pieces=words([0.0, math.log(9)], [0.0, 5.0], [0.0, 5.0]))
+    assert term(output, batch).item() == pytest.approx(4 * 0.5 * math.log(4 / 3), rel=1e-6)
+    assert term.count(batch).item() == 1
+
+
+def test_masked_lm_asks_for_masked_words_alone() -> None:
+    """Scores (0, ln 3): probabilities 1/4, 3/4. Piece 0 was masked: ln 4. The next word was not, the third is padding."""
+    batch = {"masked_pieces": torch.tensor([[0, -1, 1]]), "word_mask": torch.tensor([[True, True, False]])}
+    term = build("masked_lm")
+    output = ModelOutput(NONE, (NONE,), pieces=words([0.0, math.log(3)], [7.0, -7.0], [7.0, -7.0]))
+    assert term(output, batch).item() == pytest.approx(math.log(4), rel=1e-6)
+    assert term.count(batch).item() == 1
+
+
+def test_hidden_cosine_of_the_last_states() -> None:
+    """(3, 4) and (4, 3): cosine 24 / 25, distance 1/25, whatever the lengths; (1, 0) and (-2, 0): distance 2. The last of two layers."""
+    kind = LOSSES.get("hidden_cosine")
+    term = kind.build(kind.options(), Widths((2, 2), 2, (0, 1)))
+    teacher = torch.stack([words([1.0, 0.0], [1.0, 0.0]), words([8.0, 6.0], [-2.0, 0.0])], dim=2)
+    batch = {"teacher_hidden": teacher, "word_mask": torch.tensor([[True, True]])}
+    output = ModelOutput(NONE, (words([9.0, 9.0], [9.0, 9.0]), words([3.0, 4.0], [1.0, 0.0])))
+    assert term(output, batch).item() == pytest.approx(1 / 25 + 2, rel=1e-6)
+
+
+def test_hidden_cosine_needs_equal_widths() -> None:
+    """States of other widths cannot be compared, and a map between them would be another loss."""
+    kind = LOSSES.get("hidden_cosine")
+    with pytest.raises(ConfigError, match="width 2 and the teacher's 3"):
+        kind.build(kind.options(), Widths((2,), 3, (0, 1)))
+
+
+def test_pieces_that_nobody_asked_for_are_said_to_be_missing() -> None:
+    """A stage whose student has no head for pieces would end in an error about None."""
+    batch = {"masked_pieces": torch.tensor([[0]]), "word_mask": torch.tensor([[True]])}
+    with pytest.raises(ValueError, match="not asked for"):
+        build("masked_lm")(ModelOutput(NONE, (NONE,)), batch)
+
+
 def attention(on: str) -> tuple[LossTerm, dict[str, Tensor], ModelOutput]:
     """Two words and a padded one; one head. Student scores: 0 everywhere. Teacher: ln 3 for the first key of the first word, else 0."""
     kind = LOSSES.get("attention_mse")
@@ -159,4 +205,81 @@ def test_attention_needs_as_many_heads() -> None:
     """Head by head with another number of heads is no comparison."""
     kind = LOSSES.get("attention_mse")
     with pytest.raises(ConfigError, match="2 heads and the teacher 12"):
+        kind.build(kind.options(), Widths((2,), 2, (0, 1), 2, 12))
+
+
+def feature_map(**options: float) -> tuple[LossTerm, ModelOutput, dict[str, Tensor]]:
+    """Two words and a padded one; of two states the first, of the teacher's layers 0 and 1 the second."""
+    kind = LOSSES.get("feature_map")
+    term = kind.build(kind.options.model_validate({"state": 0, "layer": 1, **options}), Widths((2, 2), 2, (0, 1)))
+    state = words([1.0, 3.0], [0.0, 2.0], [9.0, 1.0])
+    teacher = torch.stack([words([5.0, 5.0], [5.0, 5.0], [5.0, 5.0]), words([6.0, 2.0], [0.0, 2.0], [-7.0, 3.0])], dim=2)
+    batch = {"teacher_hidden": teacher, "word_mask": torch.tensor([[True, True, False]])}
+    return term, ModelOutput(NONE, (state, 8 * state)), batch
+
+
+def test_feature_map_is_the_sum_of_its_parts() -> None:
+    """First word: student (1, 3), mean 2, variance 1, normalised (-1, 1); teacher (6, 2), mean 4, variance 4, normalised (1, -1).
+
+    Normalised features (2^2 + 2^2) / 2 = 4, means (4 - 2)^2 = 4, variances |4 - 1| = 3: 4 + 50 * 4 + 0.05 * 3 = 204.15. The second word is
+    equal, the third padding. The biased variance: the other would be 2 and 8, and 4 + 200 + 0.3.
+    """
+    term, output, batch = feature_map()
+    assert term(output, batch).item() == pytest.approx(204.15, rel=1e-5)
+    assert not list(term.parameters()), "states of one width are compared as they are"
+
+
+def test_feature_map_parts_can_be_left_out() -> None:
+    """Each part alone: 4, 4 + 4, 4 + 3."""
+    for options, expected in (({"mean": 0, "variance": 0}, 4), ({"mean": 1, "variance": 0}, 8), ({"mean": 0, "variance": 1}, 7)):
+        term, output, batch = feature_map(**options)
+        assert term(output, batch).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_feature_map_of_another_width_goes_through_a_map() -> None:
+    """State (2), W = (1, 3), b = (0, -4): (2, 2), mean 2, variance 0, normalised (0, 0). Teacher (1, 3): 2, 1, (-1, 1).
+
+    (1 + 1) / 2 + 0 + 0.05 * 1 = 1.05.
+    """
+    kind = LOSSES.get("feature_map")
+    term = kind.build(kind.options(), Widths((1,), 2, (3,)))
+    weight, bias = (dict(term.named_parameters())[f"pair.adapter.{name}"] for name in ("weight", "bias"))
+    with torch.no_grad():
+        weight.copy_(torch.tensor([[1.0], [3.0]]))
+        bias.copy_(torch.tensor([0.0, -4.0]))
+    batch = {"teacher_hidden": words([1.0, 3.0])[:, :, None], "word_mask": torch.tensor([[True]])}
+    assert term(ModelOutput(NONE, (words([2.0]),)), batch).item() == pytest.approx(1.05, rel=1e-4)
+
+
+def test_attention_kl_over_real_words() -> None:
+    """First word, teacher (3/4, 1/4), student (1/2, 1/2): 3/4 ln 3/2 + 1/4 ln 1/2; second word: 0. The other direction: 1/2 ln 4/3.
+
+    The padded key, 7 above in the teacher, and the padded query count nothing. A second head that is equal halves the mean.
+    """
+    kind = LOSSES.get("attention_kl")
+    _, batch, output = attention("scores")
+    expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    term = kind.build(kind.options(), Widths((2,), 2, (0, 1), 1, 1))
+    assert term(output, batch).item() == pytest.approx(expected, rel=1e-5)
+    equal = torch.zeros(1, 1, 1, 3, 3)
+    both = {**batch, "teacher_attention": torch.cat([batch["teacher_attention"], equal], dim=2)}
+    term = kind.build(kind.options(), Widths((2,), 2, (0, 1), 2, 2))
+    assert term(ModelOutput(NONE, (NONE,), (torch.zeros(1, 2, 3, 3),)), both).item() == pytest.approx(expected / 2, rel=1e-5)
+
+
+def test_attention_kl_reads_the_layers_it_is_told() -> None:
+    """Layer 1 of the student against layer 0 of the teacher is 0 here; any other pair is not."""
+    kind = LOSSES.get("attention_kl")
+    term = kind.build(kind.options.model_validate({"state": 1, "layer": 0}), Widths((2,), 2, (0, 1), 1, 1))
+    scores = torch.tensor([[0.0, 1.0], [2.0, 0.0]])
+    batch = {"teacher_attention": torch.stack([scores, -scores])[None, :, None], "word_mask": torch.tensor([[True, True]])}
+    output = ModelOutput(NONE, (NONE,), (torch.zeros(1, 1, 2, 2), scores[None, None] + 3.0))
+    assert term(output, batch).item() == pytest.approx(0.0, abs=1e-6)
+    assert term(ModelOutput(NONE, (NONE,), (output.attention[1], output.attention[0])), batch).item() > 0.1
+
+
+def test_attention_kl_needs_as_many_heads() -> None:
+    """Head by head with another number of heads is no comparison."""
+    kind = LOSSES.get("attention_kl")
+    with pytest.raises(ConfigError, match="2 heads and its teacher 12"):
         kind.build(kind.options(), Widths((2,), 2, (0, 1), 2, 12))

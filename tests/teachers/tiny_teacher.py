@@ -44,3 +44,21 @@ def text(lengths: Sequence[int]) -> list[Sentence]:
     return [
         Sentence(tuple(WORDS[(at * 5 + number) % len(WORDS)] for at in range(length)), None, "de") for number, length in enumerate(lengths)
     ]
+
+
+def save_masked_lm(folder: Path, tokenizer: Tokenizer, seed: int = 0, **other: Any) -> Path:
+    """Write a masked language model of the same shape, with a piece for masks; RoBERTa's head where `other` says ``family="Roberta"``."""
+    torch.manual_seed(seed)
+    family = other.pop("family", "Bert")
+    shape = {
+        "vocab_size": tokenizer.get_vocab_size() + 1, "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 2,
+        "intermediate_size": 24, "max_position_embeddings": 132, "pad_token_id": 1, "type_vocab_size": 2, "initializer_range": 0.3,
+    }  # fmt: skip
+    network = getattr(transformers, f"{family}ForMaskedLM")(getattr(transformers, f"{family}Config")(**shape | other))
+    with torch.no_grad():
+        for weight in network.parameters():
+            if weight.ndim == 1:
+                weight += 0.3 * torch.randn_like(weight)
+    network.save_pretrained(folder)
+    save_tokenizer(folder, tokenizer, mask_token="<mask>")
+    return folder

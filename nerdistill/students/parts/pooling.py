@@ -21,8 +21,8 @@ class PieceEmbedding(PieceTable):
     """One vector for a word from the embeddings of its pieces.
 
     ``mean`` is their mean. ``first_mean`` puts the first piece's embedding before it: twice as wide, and the beginning of a word, where
-    case and stem are, is told from the rest. ``first_mean_last`` also puts the last one behind it, where endings are: a word of three pieces
-    is then known to the order of its pieces. The table is the same size in all.
+    case and stem are, is told from the rest. ``first_mean_last`` also puts the last one behind it, where endings are: a word of three
+    pieces is then known to the order of its pieces. The table is the same size in all.
 
     Pooling before the recurrent layer makes sequences as short as the words, and a word's vector can be computed once however often the
     word occurs in a batch.
