@@ -7,7 +7,7 @@ A table stands between two lines of a page, the first of which names its file, f
 
 ``scores`` or ``costs`` after the name shows only the first or the second table of that file; of a benchmark's, ``speed``, ``latency``,
 ``batches``, ``scores`` or ``floor`` the tables of that kind; of a profile's, ``parts``, ``batches`` or ``ideas``. The picture of all
-studies, `FIGURE`, is drawn from the files under ``results/study/``, and a benchmark's from ``results/benchmark.json``. Run it with
+studies, `FIGURE`, is drawn from the files under ``results/study/``, a benchmark's and that of tagging at scale from theirs. Run it with
 ``python -m nerdistill.evaluation.documents PAGE...``.
 """
 
@@ -22,6 +22,8 @@ from pathlib import Path
 from nerdistill.errors import DataError, NerdistillError
 from nerdistill.evaluation.benchmark_plot import benchmark_plot
 from nerdistill.evaluation.benchmark_tables import benchmark_tables, is_benchmark
+from nerdistill.evaluation.bulk import bulk_table
+from nerdistill.evaluation.memory_chart import memory_chart
 from nerdistill.evaluation.pareto import pareto
 from nerdistill.evaluation.profile_tagger import profile_tables
 from nerdistill.evaluation.study_tables import study_table
@@ -32,6 +34,8 @@ FIGURE = "docs/images/pareto.svg"
 STUDIES = "results/study"
 BENCHMARK = "results/benchmark.json"
 BENCHMARK_FIGURE = "docs/images/benchmark.svg"
+BULK = "results/tagging.json"
+BULK_FIGURE = "docs/images/tagging-memory.svg"
 MARKER = re.compile(r"<!-- table: (?P<file>\S+\.json)(?: (?P<part>scores|costs|speed|latency|batches|floor|parts|ideas))? -->")
 _NEARLY = re.compile(r"[^`]*<!--\s*table\b")  # a marker with a slip in it; in backticks it is only spoken of
 _END = "<!-- end of table -->"
@@ -117,6 +121,8 @@ def _table(root: Path, name: str, part: str | None, where: str) -> str:
         chosen = benchmark_tables(results, part or "")
     elif results.get("kind") == "profile":
         chosen = profile_tables(results, part or "")
+    elif "memory" in results:
+        chosen = bulk_table(results)
     else:
         whole, (heads, lines) = markdown_table(results), costs(results)
         second = markdown(heads, lines) if lines else ""
@@ -129,15 +135,16 @@ def _table(root: Path, name: str, part: str | None, where: str) -> str:
 
 
 def figures(root: Path) -> dict[Path, str]:
-    """The pictures by where they belong: of the studies and of the benchmark, where they have something to draw.
+    """The pictures by where they belong: of the studies, the benchmark, and tagging at scale, where they have something to draw.
 
     Raises:
         DataError: A file is not a results file.
     """
-    drawn = pareto([read_results(path, STUDIES) for path in sorted((root / STUDIES).glob("*.json"))])
-    benchmark = root / BENCHMARK
-    measured = benchmark_plot(read_results(benchmark, BENCHMARK)) if benchmark.is_file() else ""
-    return {path: text for path, text in ((root / FIGURE, drawn), (root / BENCHMARK_FIGURE, measured)) if text}
+    drawn = {root / FIGURE: pareto([read_results(path, STUDIES) for path in sorted((root / STUDIES).glob("*.json"))])}
+    for file, figure, draw in ((BENCHMARK, BENCHMARK_FIGURE, benchmark_plot), (BULK, BULK_FIGURE, memory_chart)):
+        if (root / file).is_file():
+            drawn[root / figure] = draw(read_results(root / file, file))
+    return {path: text for path, text in drawn.items() if text}
 
 
 def update(pages: Sequence[Path]) -> list[Path]:
