@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TypeVar
 
 from nerdistill.records import Sentence
 
@@ -16,9 +17,12 @@ def mixed(sentences: Sequence[Sentence], least: int) -> list[Sentence]:
     return turned * max(1, least // max(1, len(turned)))
 
 
+Name = TypeVar("Name", bound=Hashable)
+
+
 def words_per_second(
-    systems: Mapping[str, Callable[[Sequence[Sentence]], object]], sentences: Sequence[Sentence], rounds: int = 3
-) -> dict[str, float]:
+    systems: Mapping[Name, Callable[[Sequence[Sentence]], object]], sentences: Sequence[Sentence], rounds: int = 3
+) -> dict[Name, float]:
     """Measure systems on the same sentences, in turn within each round, so that a busy moment meets them all.
 
     Args:
@@ -29,7 +33,7 @@ def words_per_second(
     Returns:
         Median words per second by name.
     """
-    shares: dict[str, Sequence[Sentence]] = {}
+    shares: dict[Name, Sequence[Sentence]] = {}
     for name, tag in systems.items():
         probe = sentences[:32]
         tag(probe)
@@ -37,7 +41,7 @@ def words_per_second(
         tag(probe)
         seconds = max(time.perf_counter() - began, 1e-6)
         shares[name] = sentences[: max(32, int(2.0 / seconds * len(probe)))]
-    rates: dict[str, list[float]] = {name: [] for name in systems}
+    rates: dict[Name, list[float]] = {name: [] for name in systems}
     for _ in range(rounds):
         for name, tag in systems.items():
             words = sum(len(sentence.words) for sentence in shares[name])

@@ -19,19 +19,37 @@ def _decimal(value: object) -> str:
     return MISSING if found is None else f"{found:.2f}"
 
 
+def _megabytes(value: object) -> str:
+    found = number(value)
+    return MISSING if found is None else f"{found / 1e6:.1f}"
+
+
+def _times(over: object, under: object) -> str:
+    found = quotient(number(over), number(under))
+    return MISSING if found is None else f"{found:.1f}x"
+
+
 COLUMNS: dict[str, Callable[[Row, Row], str]] = {
     "F1": lambda row, teacher: percent(mean_f1(row)),
     "sd": lambda row, teacher: percent(row.get("f1_std")),
     "kept": lambda row, teacher: MISSING if row is teacher else percent(quotient(mean_f1(row), mean_f1(teacher))),
+    "labels alone": lambda row, teacher: percent(row.get("f1_mean_no_teacher")),
+    "F1 int8": lambda row, teacher: percent(row.get("f1_mean_int8")),
     "without labels": lambda row, teacher: percent(row.get("f1_mean_without_labels")),
     "on dev": lambda row, teacher: percent(row.get("f1_dev")),
     "parameters": lambda row, teacher: compact(row.get("parameters")),
+    "smaller": lambda row, teacher: _times(teacher.get("parameters"), row.get("parameters")),
+    "MB": lambda row, teacher: _megabytes(row.get("bytes")),
+    "MB int8": lambda row, teacher: _megabytes(row.get("bytes_int8")),
     "pieces": lambda row, teacher: compact(row.get("pieces")),
     "pieces a word": lambda row, teacher: _decimal(row.get("pieces_per_word")),
     "unknown": lambda row, teacher: percent(row.get("unknown_share")),
     "sentences": lambda row, teacher: compact(row.get("transfer_sentences")),
     "time": lambda row, teacher: duration(row.get("seconds")),
     "words/s": lambda row, teacher: compact(row.get("words_per_second")),
+    "words/s int8": lambda row, teacher: compact(row.get("words_per_second_int8")),
+    "faster": lambda row, teacher: _times(row.get("words_per_second"), teacher.get("words_per_second")),
+    "faster int8": lambda row, teacher: _times(row.get("words_per_second_int8"), teacher.get("words_per_second")),
     "paper F1": lambda row, teacher: percent(_paper(row, "f1_mean")),
     "paper sd": lambda row, teacher: percent(_paper(row, "f1_std")),
     "paper kept": lambda row, teacher: MISSING if row is teacher else percent(quotient(_paper(row, "f1_mean"), _paper(teacher, "f1_mean"))),

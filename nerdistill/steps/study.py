@@ -7,12 +7,13 @@ process; a row that is done is not run again, so a study can be interrupted and 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nerdistill.config import RunConfig, load_config, merged
@@ -23,11 +24,13 @@ from nerdistill.evaluation.scores import Scores, score
 from nerdistill.evaluation.speed import mixed, words_per_second
 from nerdistill.files import DONE, finished, folder_beside, read_json, write_json
 from nerdistill.fingerprint import fingerprint
+from nerdistill.records import Sentence
+from nerdistill.runtime.bundle import VARIANTS, Variant
 from nerdistill.runtime.session import cores
 from nerdistill.runtime.tagger import Tagger
 from nerdistill.steps.build import vocabulary_facts
 from nerdistill.steps.context import Context, locked
-from nerdistill.steps.distill import distill, tagger_tags
+from nerdistill.steps.distill import distill, tagger_tags, train_baseline
 from nerdistill.steps.evaluate import without_labels
 from nerdistill.steps.prepare import RunData, prepare, read_test
 from nerdistill.steps.teach import open_teacher, teach
@@ -35,7 +38,7 @@ from nerdistill.students.base import count_parameters
 
 SPEED_SENTENCES = 4000
 
-ROW_VERSION = 1
+ROW_VERSION = 2
 """Part of every row's fingerprint; counts up when a row comes to hold something else."""
 
 
@@ -44,7 +47,8 @@ class StudyRow(BaseModel):
 
     Attributes:
         name: Unique in its study.
-        set: What differs from the base: a nested table of settings.
+        like: An earlier row that this one starts from, in place of the base.
+        set: What differs from that: a nested table of settings.
         separate: Train one student for each language, and put their scores together.
         paper: What the paper reports for it: ``f1_mean``, ``f1_std`` and so on, 0 to 1.
     """
@@ -52,6 +56,7 @@ class StudyRow(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1)
+    like: str = ""
     set: dict[str, Any] = Field(default_factory=dict)
     separate: bool = False
     paper: dict[str, float] = Field(default_factory=dict)
@@ -64,6 +69,7 @@ class Study(BaseModel):
         name: Of its results file.
         title: Of the table.
         base: Configuration that the rows start from, relative to the study's file.
+        set: What differs from it in all rows, as a row's own.
         source: Where the paper's figures stand.
         teacher: Score the base's teacher too.
         teacher_paper: What the paper reports for its teacher.
@@ -76,6 +82,7 @@ class Study(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     title: str
     base: str
+    set: dict[str, Any] = Field(default_factory=dict)
     source: str = ""
     teacher: bool = True
     teacher_paper: dict[str, float] = Field(default_factory=dict)
@@ -87,6 +94,9 @@ class Study(BaseModel):
         names = [row.name for row in self.rows]
         if len(set(names)) != len(names):
             raise ValueError(f"two rows have one name: {names}")
+        for at, row in enumerate(self.rows):
+            if row.like and row.like not in names[:at]:
+                raise ValueError(f"row '{row.name}' is like '{row.like}', expected one of the rows before it: {names[:at]}")
         return self
 
 
@@ -112,14 +122,18 @@ def load_study(path: Path, overrides: Sequence[str] = (), data_root: Path | None
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     except ValidationError as error:
         raise ConfigError("\n  ".join([f"{path}: not a study", *faults_of(error)])) from error
-    base = load_config(path.parent / study.base, overrides, data_root)
-    configs = []
+    base = _with(load_config(path.parent / study.base, overrides, data_root), study.set, f"{path}: set")
+    configs: dict[str, RunConfig] = {"": base}
     for row in study.rows:
-        try:
-            configs.append(RunConfig.model_validate(merged(base.model_dump(), row.set)))
-        except ValidationError as error:
-            raise ConfigError(f"{path}: row '{row.name}': {'; '.join(faults_of(error))}") from error
-    return study, base, configs
+        configs[row.name] = _with(configs[row.like], row.set, f"{path}: row '{row.name}'")
+    return study, base, [configs[row.name] for row in study.rows]
+
+
+def _with(config: RunConfig, differences: Mapping[str, Any], where: str) -> RunConfig:
+    try:
+        return RunConfig.model_validate(merged(config.model_dump(), differences))
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {'; '.join(faults_of(error))}") from error
 
 
 def run_study(
@@ -150,7 +164,7 @@ def run_study(
             done[row.name] = job.result()
             context.log.say(f"  {row.name:<32} mean F1 {done[row.name]['f1_mean']:.4f}  ({len(done)}/{len(jobs)})")
     rows += [{**done[row.name], "paper": row.paper} for row in study.rows]
-    _time(rows, base, threads)
+    _time(rows, context, threads)
     data = {"languages": list(base.data.languages), "types": list(base.data.types), **context.data.counts}
     results = results_frame(study.name, command, threads, data, rows)
     results |= {"title": study.title, "source": study.source, "seed": base.seed, "columns": list(study.columns)}
@@ -159,8 +173,6 @@ def run_study(
 
 
 def _start_worker(threads: int) -> None:
-    import torch
-
     torch.set_num_threads(threads)
 
 
@@ -195,19 +207,25 @@ def _context(config: RunConfig, folder: Path, cpu: bool) -> Context:
 def _together(config: RunConfig, folder: Path, cpu: bool) -> dict[str, Any]:
     context = _context(config, folder, cpu)
     made = distill(context)
-    tagger = Tagger.load(made.bundle, "fp32", threads=1)
+    tagger, small = (Tagger.load(made.bundle, variant, threads=1) for variant in ("fp32", "int8"))
     test = read_test(config)
     dev = list(context.data.dev)
     row = {
         "parameters": tagger.info.parameters,
-        "bytes": made.bundle.joinpath("model.onnx").stat().st_size,
+        "bytes": made.bundle.joinpath(VARIANTS["fp32"]).stat().st_size,
+        "bytes_int8": made.bundle.joinpath(VARIANTS["int8"]).stat().st_size,
+        "int8_gate": {key: tagger.info.gate[key] for key in ("passed", "worst_language", "worst_loss")},
         "seconds": made.seconds,
         "bundle": str(made.bundle),
         **score(test, tagger_tags(tagger, test)).as_row(),
         "f1_dev": round(score(dev, tagger_tags(tagger, dev)).f1_mean, 5),
         "transfer_sentences": context.data.counts["transfer_sentences"],
+        "f1_mean_int8": round(score(test, tagger_tags(small, test)).f1_mean, 5),
         **vocabulary_facts(context, tagger),
     }
+    if config.evaluation.baseline:
+        alone = Tagger.load(train_baseline(context).bundle, "fp32", threads=1)
+        row["f1_mean_no_teacher"] = round(score(test, tagger_tags(alone, test)).f1_mean, 5)
     return row | without_labels(context, row["f1_by_language"])
 
 
@@ -247,18 +265,22 @@ def _teacher_row(context: Context) -> dict[str, Any]:
     return {"system": "teacher", **read_json(target / "row.json")}
 
 
-def _bundles(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Path]]:
-    for row in rows:
-        if "bundle" in row and (Path(row["bundle"]) / DONE).is_file():
-            yield str(row["system"]), Path(row["bundle"])
+SPEEDS: Mapping[Variant, str] = {"fp32": "words_per_second", "int8": "words_per_second_int8"}
+"""Where a row keeps how fast each form of its network is; the teacher's rate stands with the first."""
 
 
-def _time(rows: Sequence[dict[str, Any]], base: RunConfig, threads: int) -> None:
-    """Words per second of all students in turn on the same text, after everything else is done."""
-    text = mixed(evenly(read_test(base), SPEED_SENTENCES), SPEED_SENTENCES)
-    taggers = {name: Tagger.load(bundle, "fp32", threads) for name, bundle in _bundles(rows)}
-    speeds = words_per_second({name: lambda part, tagger=tagger: tagger_tags(tagger, part) for name, tagger in taggers.items()}, text)  # type: ignore[misc]
+def _time(rows: Sequence[dict[str, Any]], context: Context, threads: int) -> None:
+    """Words per second of the teacher and all students in turn on the same text, after everything else is done."""
+    torch.set_num_threads(threads)
+    systems: dict[tuple[str, str], Callable[[Sequence[Sentence]], object]] = {}
     for row in rows:
-        if row["system"] in speeds:
-            row["words_per_second"] = round(speeds[row["system"]])
-        row.pop("bundle", None)
+        name, bundle = str(row["system"]), row.pop("bundle", None)
+        if name == "teacher":
+            systems[name, SPEEDS["fp32"]] = open_teacher(context, teach(context)).tag
+        elif bundle and (Path(bundle) / DONE).is_file():
+            for variant, key in SPEEDS.items():
+                tagger = Tagger.load(bundle, variant, threads)
+                systems[name, key] = lambda part, tagger=tagger: tagger_tags(tagger, part)  # type: ignore[misc]
+    speeds = words_per_second(systems, mixed(evenly(read_test(context.config), SPEED_SENTENCES), SPEED_SENTENCES))
+    for row in rows:
+        row |= {key: round(speed) for (name, key), speed in speeds.items() if name == row["system"]}

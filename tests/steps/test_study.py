@@ -18,7 +18,7 @@ name = "small"
 title = "Small"
 base = "toy.toml"
 teacher_paper = { f1_mean = 0.9 }
-columns = ["F1", "kept", "parameters", "pieces a word", "words/s", "paper F1", "paper kept"]
+columns = ["F1", "kept", "labels alone", "parameters", "MB int8", "pieces a word", "words/s", "faster int8", "paper F1", "paper kept"]
 
 [[rows]]
 name = "D4.1"
@@ -53,9 +53,20 @@ def test_rows_change_what_they_name_and_nothing_else(toy_config: Path) -> None:
     assert [row.separate for row in study.rows] == [False, False, True]
 
 
+def test_a_row_starts_from_the_row_that_it_is_like(toy_config: Path) -> None:
+    """A row that silently starts from the base again, or an ablation of another student than the one above it."""
+    more = STUDY.replace('base = "toy.toml"', 'base = "toy.toml"\nset = { seed = 9 }')
+    more += '\n[[rows]]\nname = "narrower"\nlike = "D1"\nset = { recipe.options.temperature = 3.0 }\n'
+    _, base, rows = load_study(write(toy_config.parent, more))
+    assert base.seed == rows[0].seed == 9
+    assert rows[3].student == rows[1].student
+    assert rows[3].recipe.options == {**rows[1].recipe.options, "temperature": 3.0}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
+        ('name = "D1"\n', 'name = "D1"\nlike = "D0"\n', "row 'D1' is like 'D0'"),
         ('name = "D1"', 'name = "D4.1"', "two rows"),
         ("separate = true", "apart = true", "apart"),
         ('base = "toy.toml"', 'base = "none.toml"', "none.toml"),
@@ -81,12 +92,13 @@ def test_a_study_fills_its_table_once(toy_config: Path, tmp_path: Path) -> None:
     assert rows["D1"]["parameters"] < rows["D4.1"]["parameters"] < rows["teacher"]["parameters"]
     assert set(rows["D0"]["f1_by_language"]) == {"de", "no", "ar", "zh"}
     assert rows["D4.1"]["paper"] == {"f1_mean": 0.45}
-    assert rows["D4.1"]["words_per_second"] > 0
+    assert rows["D4.1"]["words_per_second"] > 0 < rows["D4.1"]["words_per_second_int8"]
+    assert rows["D4.1"]["bytes"] > rows["D4.1"]["bytes_int8"]
     assert "bundle" not in json.dumps(results["rows"]), "a path of this machine is published"
     table = study_table(results)
-    assert table.split("\n")[0] == "|  | F1 | parameters | pieces a word | words/s | paper F1 | paper kept |", (
-        "no share of a teacher that finds nothing"
-    )
+    assert table.split("\n")[0] == (
+        "|  | F1 | labels alone | parameters | MB int8 | pieces a word | words/s | faster int8 | paper F1 | paper kept |"
+    ), "no share of a teacher that finds nothing"
     assert "| 45.0 | 50.0 |" in table
     stages = sorted((tmp_path / "out" / "stages").iterdir())
     times = [stage.stat().st_mtime_ns for stage in stages]
