@@ -211,12 +211,18 @@ class SignalsConfig(_Section):
         batch: Padded pieces in one forward pass.
         engine: What the teacher reads with. ``onnx`` and ``onnx-int8`` run BERT and RoBERTa teachers on the CPU, in float32 and with 8-bit
             weights, whatever `TeacherConfig.precision` says; ``nerdistill engines`` measures which is fastest and what it changes.
+        ray_actors: How many actors of a Ray cluster share the reading; 0 reads in this process. The signals are the same.
+        actor_cpus: Cores of each, which are its threads.
+        actor_gpus: GPUs of each; a part of one lets several share it.
     """
 
     layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(6,), min_length=1)
     width: int = Field(default=128, ge=0, le=4096)
     batch: int = Field(default=2048, ge=16)
     engine: Engine = "torch"
+    ray_actors: int = Field(default=0, ge=0)
+    actor_cpus: int = Field(default=1, ge=1)
+    actor_gpus: float = Field(default=0.0, ge=0)
 
 
 class StudentConfig(_Section):

@@ -63,9 +63,12 @@ def tag(
     max_length: Annotated[
         int, typer.Option("--max-length", min=1, help="Characters of the longest document; longer ones are rejected.")
     ] = 5_000_000,
+    engine: Annotated[
+        str, typer.Option("--engine", help="local: processes of this machine; ray: actors of a Ray cluster; with -o.")
+    ] = "local",
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; by default one a core", show_default=False)] = None,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Threads of each; by default cores / workers", show_default=False)
+        int | None, typer.Option("--threads", min=1, help="Threads of each; by default cores / workers, on Ray 1", show_default=False)
     ] = None,
     shard_size: Annotated[
         str | None,
@@ -84,13 +87,17 @@ def tag(
 
     Records that cannot be used go to OUT.rejects.jsonl with id, reason and file:line; the exit code is 4 then.
     """
-    from nerdistill.tagging.run import Request, tag_files, tag_stream
+    from nerdistill.tagging.run import ENGINES, Request, tag_files, tag_stream
     from nerdistill.tagging.sources import ReadOptions
 
     if lid is not None and languages is None:
         raise ConfigError("--lid: says how languages are told, not which to tag; add --languages")
     if variant not in (None, "fp32", "int8"):
         raise ConfigError(f"--variant {variant}: expected fp32 or int8")
+    if engine not in ENGINES:
+        raise ConfigError(f"--engine {engine}: expected one of {', '.join(ENGINES)}")
+    if engine == "ray" and out is None:
+        raise ConfigError("--engine ray: writes no stream; name a file or a folder that all machines see with -o")
     if as_json and out is None:
         raise ConfigError("--json: stdout has the records already; name an output with -o")
     options = ReadOptions(
@@ -113,6 +120,7 @@ def tag(
         threshold=threshold,
         languages=_languages(languages, model) if languages else None,
         lid=lid,
+        engine=engine,
         workers=workers,
         threads=threads,
         shard_bytes=size_of(shard_size) if shard_size else None,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nerdistill.config import SignalsConfig
 from nerdistill.errors import DataError
 from nerdistill.steps.context import Context
 from nerdistill.steps.teach import Taught, open_teacher, teach
-from nerdistill.teachers.annotate import annotate
+from nerdistill.teachers.annotate import Write, annotate, write_here
+from nerdistill.teachers.on_ray import write_on_ray
 from nerdistill.teachers.store import SignalStore, store_ready
+from nerdistill.training.processes import of_main, only_one
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,13 @@ class Signals:
         return SignalStore(self.folder, self.identity)
 
 
+def _writer(config: SignalsConfig) -> Write:
+    if not config.ray_actors:
+        return write_here
+    only_one("annotation by Ray's actors")
+    return partial(write_on_ray, actors=config.ray_actors, cpus=config.actor_cpus, gpus=config.actor_gpus)
+
+
 def annotate_transfer(context: Context, taught: Taught | None = None) -> Signals:
     """Make the run's signals, or find them made; teaches first if need be."""
     taught = taught or teach(context)
@@ -44,8 +55,9 @@ def annotate_transfer(context: Context, taught: Taught | None = None) -> Signals
     identity = context.identity("annotate", taught.identity, context.transfer_digest, settings, precision, label_map, config.data.types)
     folder = context.step_folder("signals", identity)
     with context.making(folder):
-        if not store_ready(folder, identity):
+        if not of_main(context.accelerator, store_ready(folder, identity)):
             context.log.say("signals: the teacher reads the transfer text")
             annotator = open_teacher(context, taught, config.signals.layers, config.signals.width, config.signals.engine)
-            annotate(annotator, text, folder, identity, context.log.named("signals", identity))
+            log = context.log.named("signals", identity)
+            annotate(annotator, text, folder, identity, log, _writer(config.signals), context.accelerator)
     return Signals(folder, identity)

@@ -1,15 +1,6 @@
 """The tagging itself: texts in, columns out. It knows nothing of files, shards or processes, so any engine that maps batches can call it.
 
-`tag_batch` is plain Python lists; `tag_record_batch` is the same for Arrow. Ray Data, where one machine is not enough::
-
-    class Tag:
-        def __init__(self, bundle):
-            self.tagger = nerdistill.load(bundle, threads=1)
-
-        def __call__(self, table):
-            return pyarrow.Table.from_batches([tag_record_batch(self.tagger, batch) for batch in table.to_batches()])
-
-    rows.map_batches(Tag, fn_constructor_args=[bundle], batch_format="pyarrow")
+`tag_batch` is plain Python lists; `tag_record_batch` is the same for Arrow. `nerdistill.tagging.on_ray` maps it over data sets of Ray Data.
 """
 
 from __future__ import annotations
@@ -134,13 +125,15 @@ def tag_record_batch(
     Args:
         tagger: As in `tag_batch`.
         batch: Any columns; none may have the name of a result.
-        text: The column that holds the text; null gets an error.
+        text: The column that holds the text; null, and bytes that are not UTF-8, get an error.
         threshold: As in `tag_batch`.
         judge: As in `tag_batch`.
     """
     import pyarrow as pa
 
-    results = tag_batch(tagger, batch.column(text).to_pylist(), threshold, judge)
+    from nerdistill.tagging.from_parquet import values_of  # which needs to know the results' names
+
+    results = tag_batch(tagger, values_of(batch.column(text)), threshold, judge)
     types = result_types()
     arrays = [pa.array(results[name], types[name]) for name in RESULTS]
     return pa.RecordBatch.from_arrays([*batch.columns, *arrays], names=[*batch.schema.names, *RESULTS])

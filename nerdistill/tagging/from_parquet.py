@@ -91,8 +91,8 @@ def row_schema(schema: Any, options: ReadOptions) -> Any:
 
 def _from_rows(batch: Any, source: Source, options: ReadOptions, place: int, reached: int) -> Iterator[Documents]:
     """Documents of some rows; their records stay Arrow, so that no type is lost between Parquet and Parquet."""
-    texts = _values(batch.column(options.text_field))
-    ids = _values(batch.column(options.id_field)) if options.id_field in batch.schema.names else [None] * batch.num_rows
+    texts = values_of(batch.column(options.text_field))
+    ids = values_of(batch.column(options.id_field)) if options.id_field in batch.schema.names else [None] * batch.num_rows
 
     def rows() -> Iterator[Found]:
         for at, (text, own) in enumerate(zip(texts, ids, strict=True)):
@@ -106,6 +106,8 @@ def _from_rows(batch: Any, source: Source, options: ReadOptions, place: int, rea
                 one = Document(where if own is None else own, text, at)
             except UnusableError as error:
                 one = error.reject(where)
+                if options.keeps_errors:
+                    one = Document(one.id, "", at, refused=one)
             yield place + at, one, reached
 
     schema = row_schema(batch.schema, options)
@@ -127,7 +129,7 @@ def _taken(batch: Any, documents: Documents, schema: Any, options: ReadOptions) 
     return pa.RecordBatch.from_arrays(list(columns.values()), schema=schema)
 
 
-def _values(column: Any) -> list[Any]:
+def values_of(column: Any) -> list[Any]:
     """The values as Python has them; strings that are not UTF-8, which a broken writer may leave, stay bytes."""
     try:
         return list(column.to_pylist())

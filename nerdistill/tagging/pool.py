@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
@@ -37,6 +37,22 @@ class WorkerError(NerdistillError):
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def with_care(task: Task, deaths: int, report: Sequence[Any], seen: Sequence[Any]) -> Task:
+    """How to do a shard again in which a worker died.
+
+    Args:
+        task: How it was done.
+        deaths: How many workers died in it so far.
+        report: The last report of the worker that died, as of `Worker.do`; empty if there was none.
+        seen: Its last report of a batch.
+    """
+    if report and report[0] == "alone":
+        return replace(task, skipped=task.skipped | {report[1]})
+    if seen and deaths > 1:
+        return replace(task, alone=task.alone | {seen[1]})
+    return task
 
 
 @dataclass
@@ -188,11 +204,7 @@ class Pool:
                 "what is finished is kept, and the same command continues. If memory ran out, try fewer --workers or a smaller --max-length"
             )
         self.warned(f"a worker process died ({how}) in {source} from line {task.shard.extent.first} on; that part is done again")
-        if seat.report and seat.report[0] == "alone":
-            task = replace(task, skipped=task.skipped | {seat.report[1]})
-        elif seat.seen and deaths > 1:
-            task = replace(task, alone=task.alone | {seat.seen[1]})
-        self._todo.appendleft(task)
+        self._todo.appendleft(with_care(task, deaths, seat.report, seat.seen))
 
     def _dismiss(self) -> None:
         """Let all workers end by themselves."""

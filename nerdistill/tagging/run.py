@@ -11,13 +11,14 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import IO, Any, Literal, Protocol, TypeAlias, get_args
 
 from nerdistill.errors import ConfigError, DataError, NerdistillError
 from nerdistill.fingerprint import sha256_file
@@ -37,11 +38,33 @@ from nerdistill.tagging.sinks import open_sink
 from nerdistill.tagging.sources import STDIN, ReadOptions, Reject, Source
 from nerdistill.tagging.worker import COUNTS, Job, count, model_identity, settled, work
 
-VERSION = 1
+VERSION = 2
 """Part of every manifest; counts up when the same input and settings come to give another output."""
 
 LARGEST_DOCBIN_INPUT = 64 << 20
 """Bytes of input up to which the output may be one ``.spacy`` file, which can only be made and read whole."""
+
+
+Engine: TypeAlias = Literal["local", "ray"]
+"""Who does the shards: worker processes of this machine, or the actors of a Ray cluster."""
+
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+
+
+class Crew(Protocol):
+    """Does shards, as `Pool` does."""
+
+    stopping: bool
+
+    def run(self, shards: Iterable[Shard], /) -> Iterator[tuple[int, dict[str, int]] | None]:
+        """The number and counts of each shard that is done; None now and then."""
+
+    def doing(self) -> list[tuple[Shard, tuple[Any, ...]]]:
+        """The shards in work with the last report of a batch of each."""
+
+
+Hire: TypeAlias = Callable[[Job, int, Callable[[str], None]], Crew]
+"""Given the job, how many are to work at a time and whom to warn: who does it."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +83,9 @@ class Request:
         threshold: Entities with a score below it are left out.
         languages: Languages to tag; None tags every text.
         lid: Model of language identification; None takes the packaged one.
-        workers: Processes; None takes one for each core.
-        threads: Threads of each; None shares the cores out.
+        engine: Who does the shards; nothing of the output depends on it.
+        workers: Processes; None takes one for each core, of this machine or of the cluster.
+        threads: Threads of each; None shares the cores out, and is one thread on Ray.
         shard_bytes: Bytes from which a shard ends; None chooses.
         force: Replace what is there.
         quiet: Show no progress.
@@ -78,6 +102,7 @@ class Request:
     threshold: float = 0.0
     languages: tuple[str, ...] | None = None
     lid: Path | None = None
+    engine: Engine = "local"
     workers: int | None = None
     threads: int | None = None
     shard_bytes: int | None = None
@@ -88,6 +113,11 @@ class Request:
     def reading(self) -> ReadOptions:
         """How inputs are read, with the results that will stand beside their fields."""
         return replace(self.options, results=(*RESULTS[:3], "note") if self.languages else RESULTS[:3])
+
+    @property
+    def reading_rows(self) -> ReadOptions:
+        """The same from Parquet to Parquet, where a row that cannot be used stays with its error."""
+        return replace(self.options, results=(*self.reading.results, "error"))
 
 
 @dataclass(frozen=True)
@@ -120,20 +150,33 @@ def tag_files(request: Request, target: Callable[[Connection, Job], None] = work
 
     Args:
         request: What is asked for, with `Request.out`.
-        target: As in `Pool`.
+        target: As in `Pool`; only for tests.
 
     Raises:
         BundleError: The model cannot be opened.
         ConfigError: An option is not usable, the output is there already, or it was begun with something else.
         DataError: No input can be read.
+        RayError: Ray gave up.
         StoppedError: It was told to stop.
         WorkerError: Workers failed.
     """
+    if request.engine == "ray":
+        from nerdistill.tagging.on_ray import RayPool
+        from nerdistill.tagging.ray_actors import cluster, room_for
+
+        with cluster("--engine ray") as ray:
+            threads = request.threads or 1
+            return _tag_files(request, request.workers or room_for(ray, threads), threads, partial(RayPool, ray))
+    workers = request.workers or cores()
+    threads = request.threads or max(1, cores() // workers)
+    return _tag_files(request, workers, threads, lambda job, size, warned: Pool(job, size, target, warned=warned))
+
+
+def _tag_files(request: Request, workers: int, threads: int, hire: Hire) -> Summary:
     if request.out is None:
         raise ConfigError("no output is named")
     place = place_of(request.out, request.format)
     check_kind(request.input_format)
-    options = request.reading
     model = model_identity(open_for(request.bundle, request.variant, request.backend))
     if request.languages:
         LanguageFilter(request.languages, request.lid)  # its errors belong before the work
@@ -144,18 +187,18 @@ def tag_files(request: Request, target: Callable[[Connection, Job], None] = work
             clear(place)
         sources = [_spooled(source, place.folder) for source in sources]
         native = place.format == "parquet" and all(source.kind == "parquet" for source in sources)
+        options = request.reading_rows if native else request.reading
         size = request.shard_bytes or shard_bytes(sources)
         planned = plan(sources, options, size, native)
         _check_docbin(place, planned)
         manifest = Manifest(place.folder / NAME, _identity(request, place, planned, model, size))
-        workers = request.workers or cores()
         whole = [source for source, digest in zip(planned.sources, planned.digests, strict=True) if digest]
         job = Job(
             bundle=request.bundle,
             variant=request.variant,
             backend=request.backend,
             model=model,
-            threads=request.threads or max(1, cores() // workers),
+            threads=threads,
             threshold=request.threshold,
             languages=request.languages,
             lid=request.lid,
@@ -166,7 +209,7 @@ def tag_files(request: Request, target: Callable[[Connection, Job], None] = work
             native=whole[0] if native else None,
             folder=place.folder,
         )
-        _tag_shards(job, planned, manifest, workers, request.quiet, target)
+        _tag_shards(job, planned, manifest, workers, request.quiet, hire)
         counts = {name: manifest.total(name) for name in COUNTS}
         counts["rejected"] += len(planned.faults)
         first = finish(place, job, planned, manifest)
@@ -229,7 +272,7 @@ def _identity(request: Request, place: Place, planned: Plan, model: str, size: i
     }
 
 
-def _tag_shards(job: Job, planned: Plan, manifest: Manifest, workers: int, quiet: bool, target: Callable[[Connection, Job], None]) -> None:
+def _tag_shards(job: Job, planned: Plan, manifest: Manifest, workers: int, quiet: bool, hire: Hire) -> None:
     """Do the shards that are not done."""
     sweep(job.folder)
     for number, counts in list(manifest.done.items()):
@@ -244,15 +287,15 @@ def _tag_shards(job: Job, planned: Plan, manifest: Manifest, workers: int, quiet
         progress.say(f"continuing: {len(manifest.done)} of {len(planned.shards)} shards are done")
     _check_room(job, todo, progress)
     documents = words = 0
-    pool = Pool(job, min(workers, len(todo)), target, warned=progress.say)
-    with _stoppable(pool, progress) as signals:
-        for done in pool.run(todo):
+    crew = hire(job, min(workers, len(todo)), progress.say)
+    with _stoppable(crew, progress) as signals:
+        for done in crew.run(todo):
             if done is not None:
                 number, counts = done
                 manifest.add(number, counts)
                 finished += planned.shards[number].size
                 documents, words = documents + counts["documents"], words + counts["words"]
-            doing = pool.doing()
+            doing = crew.doing()
             progress.show(
                 finished + sum(shard.size * report[4] for shard, report in doing),
                 documents + sum(report[2] for _, report in doing),
@@ -272,15 +315,15 @@ def _check_room(job: Job, todo: Sequence[Shard], progress: Progress) -> None:
 
 
 @contextmanager
-def _stoppable(pool: Pool, progress: Progress) -> Iterator[list[int]]:
-    """Let Ctrl-C and SIGTERM stop the pool in order, and a second one at once; yields the signals that came."""
+def _stoppable(crew: Crew, progress: Progress) -> Iterator[list[int]]:
+    """Let Ctrl-C and SIGTERM stop the work in order, and a second one at once; yields the signals that came."""
     came: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         came.append(number)
-        if pool.stopping:
+        if crew.stopping:
             raise KeyboardInterrupt
-        pool.stopping = True
+        crew.stopping = True
         progress.say("stopping: what is nearly done is finished first; once more stops at once")
 
     if threading.current_thread() is not threading.main_thread():

@@ -1,14 +1,15 @@
 """Documents: what every kind of input becomes, and what is kept of its records.
 
 A document is a text with an id and what else its record holds. One that cannot be used becomes a `Reject` with its physical line (in
-Parquet its row, in ``.spacy`` its Doc, from 1), and the others go on.
+Parquet its row, in ``.spacy`` its Doc, from 1), and the others go on. Where ``error`` is among the results, a row of Parquet that cannot be
+used stays a document besides: without text, with the reason as its result.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -46,7 +47,8 @@ class ReadOptions:
         replace: Put U+FFFD in the place of bytes that are not in that encoding and of halves of surrogate pairs; without it, such documents
             are rejected.
         max_length: Characters of the longest document.
-        results: Which results are written; a record's own field of such a name is kept with ``input_`` before it.
+        results: Which results are written; a record's own field of such a name is kept with ``input_`` before it. With ``error`` among
+            them, rows of Parquet that cannot be used stay.
 
     Raises:
         ConfigError: The encoding is unknown or has other line ends.
@@ -75,6 +77,11 @@ class ReadOptions:
     def longest_line(self) -> int:
         """Bytes of a line beyond which it is not even looked at: a character takes at most 6 in JSON, and other fields need room."""
         return 8 * self.max_length + (1 << 20)
+
+    @property
+    def keeps_errors(self) -> bool:
+        """Whether a row that cannot be used stays, with the reason as a result."""
+        return "error" in self.results
 
     def keeps(self, name: str) -> bool:
         """Whether a field is kept."""
@@ -138,11 +145,19 @@ class Reject(NamedTuple):
 
 
 class Document(NamedTuple):
-    """A text with its id, and what is kept of its record (in Parquet the number of its row in the batch)."""
+    """A text with its id, and what is kept of its record (in Parquet the number of its row in the batch).
+
+    Attributes:
+        id: Its own, else ``file:line``.
+        text: Empty if it cannot be used and stays.
+        record: What is kept.
+        refused: Why it cannot be used.
+    """
 
     id: Any
     text: str
     record: Any
+    refused: Reject | None = None
 
 
 Found: TypeAlias = tuple[int, Document | Reject | None, int]
@@ -170,7 +185,8 @@ class Documents:
         ids: Their ids.
         texts: Their texts.
         records: What is kept of them, text and id included.
-        rejects: With their places; what stood between these documents and could not be used.
+        rejects: With their places; what stood between these documents and could not be used, and what of them could not.
+        errors: Index of each document that could not be used and stays, to the reason.
         reached: How far the source was read for this batch, in the units of `Extent`.
         odd: How many of the texts hold control characters.
     """
@@ -180,6 +196,7 @@ class Documents:
     texts: list[str] = field(default_factory=list)
     records: Records = field(default_factory=list)
     rejects: list[tuple[int, Reject]] = field(default_factory=list)
+    errors: dict[int, str] = field(default_factory=dict)
     reached: int = 0
 
     @property
@@ -187,20 +204,24 @@ class Documents:
         """How many of the texts hold control characters."""
         return sum(1 for text in self.texts if CONTROL.search(text))
 
-    def without(self, refused: Mapping[int, str], source: Source) -> Documents:
-        """The batch without the documents at these indices, which become rejects with these reasons."""
+    def refuse(self, refused: Mapping[int, str], source: Source, stay: bool) -> Documents:
+        """The batch with rejects for the documents at these indices, which stay without text, or are left out."""
+        new = [(self.places[at], Reject(self.ids[at], why, f"{source.name}:{self.places[at]}")) for at, why in refused.items()]
+        rejects = [*self.rejects, *new]
+        if stay:
+            texts = ["" if at in refused else text for at, text in enumerate(self.texts)]
+            return replace(self, texts=texts, rejects=rejects, errors={**self.errors, **refused})
         kept = [at for at in range(len(self.places)) if at not in refused]
         if isinstance(self.records, list):
             records = [self.records[at] for at in kept]
         else:
             records = self.records.take(pyarrow_for("reading Parquet").array(kept, "int64"))
-        rejects = [(self.places[at], Reject(self.ids[at], why, f"{source.name}:{self.places[at]}")) for at, why in refused.items()]
         return Documents(
             places=[self.places[at] for at in kept],
             ids=[self.ids[at] for at in kept],
             texts=[self.texts[at] for at in kept],
             records=records,
-            rejects=[*self.rejects, *rejects],
+            rejects=rejects,
             reached=self.reached,
         )
 
@@ -266,6 +287,9 @@ def gather(found: Iterable[Found]) -> Iterator[Documents]:
             yield batch
             batch, characters = Documents(), 0
         if isinstance(one, Document):
+            if one.refused:
+                batch.errors[len(batch.texts)] = one.refused.reason
+                batch.rejects.append((place, one.refused))
             batch.places.append(place)
             batch.ids.append(one.id)
             batch.texts.append(one.text)

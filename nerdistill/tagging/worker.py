@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import socket
 import threading
 import time
 import traceback
@@ -151,7 +152,8 @@ class Worker:
         """
         job, number = self.job, task.shard.number
         part, rejects = job.part(number), job.rejects(number)
-        beside = [path.with_name(f".{path.name.lstrip('_')}.{os.getpid()}") for path in (part, rejects)]
+        mine = f"{socket.gethostname()}.{os.getpid()}"  # workers of several machines may share the folder
+        beside = [path.with_name(f".{path.name.lstrip('_')}.{mine}") for path in (part, rejects)]
         try:
             counts = self._write(task, beside[0], beside[1], report, stopping)
             if counts is None:
@@ -191,10 +193,10 @@ class Worker:
 
     def _tag(self, batch: Documents, task: Task, alone: bool, report: Report) -> tuple[Documents, Columns]:
         """What of a batch can be tagged, with its results; the rest is among its rejects."""
-        source = self.job.sources[task.shard.source]
+        source, stay = self.job.sources[task.shard.source], self.job.options.keeps_errors
         if task.skipped:
             died = "the process that tagged it was killed, or ran out of memory"
-            batch = batch.without({at: died for at, place in enumerate(batch.places) if place in task.skipped}, source)
+            batch = batch.refuse({at: died for at, place in enumerate(batch.places) if place in task.skipped}, source, stay)
         if alone:
             results: Columns = {column: [] for column in RESULTS}
             for place, text in zip(batch.places, batch.texts, strict=True):
@@ -203,7 +205,7 @@ class Worker:
                     results[column] += values
         else:
             results = tag_batch(self.tagger, batch.texts, self.job.threshold, self.judge)
-        return settled(batch, results, source)
+        return settled(batch, results, source, stay)
 
     def _lines_of(self, source: Source) -> Unpacked | None:
         """The file of a source of lines, left open from shard to shard: a packed one is read on, not begun anew."""
@@ -220,18 +222,21 @@ class Worker:
             self._open[1].close()
 
 
-def settled(batch: Documents, results: Columns, source: Source) -> tuple[Documents, Columns]:
-    """A batch and its results without the texts that could not be tagged, which are rejects then."""
+def settled(batch: Documents, results: Columns, source: Source, stay: bool = False) -> tuple[Documents, Columns]:
+    """A batch and its results with rejects for the texts that could not be tagged, which stay with the reason or are left out."""
     errors = {at: error for at, error in enumerate(results["error"]) if error is not None}
-    if not errors:
-        return batch, results
-    columns = {name: [value for at, value in enumerate(values) if at not in errors] for name, values in results.items()}
-    return batch.without(errors, source), columns
+    if errors:
+        batch = batch.refuse(errors, source, stay)
+    if stay:
+        results = {**results, "error": [batch.errors.get(at) for at in range(len(batch.texts))]}
+    elif errors:
+        results = {name: [value for at, value in enumerate(values) if at not in errors] for name, values in results.items()}
+    return batch, results
 
 
 def count(counts: dict[str, int], documents: Documents, results: Columns) -> None:
     """Add a batch to the sums."""
-    counts["documents"] += len(documents.texts)
+    counts["documents"] += len(documents.texts) - len(documents.errors)
     counts["words"] += sum(results["n_words"])
     counts["windows"] += sum(results["n_windows"])
     counts["entities"] += sum(map(len, results["entities"]))
@@ -260,13 +265,18 @@ def work(connection: Connection, job: Job) -> None:
             connection.send(("done", task.shard.number, counts))
     except BrokenPipeError:
         os._exit(1)
-    except NerdistillError as error:
-        connection.send(("failed", error.exit_code, str(error)))
-    except OSError as error:
+    except Exception as error:
+        connection.send(("failed", *failure_of(error)))
+
+
+def failure_of(error: Exception) -> tuple[int, str]:
+    """The exit code and the message for an error that ended a worker's work; to be called where it is handled."""
+    if isinstance(error, NerdistillError):
+        return error.exit_code, str(error)
+    if isinstance(error, OSError):
         place = f": {error.filename}" if error.filename else ""
-        connection.send(("failed", 1, f"{error.strerror or error}{place}; what is finished is kept, and the same command continues"))
-    except Exception:
-        connection.send(("failed", 1, f"a worker failed, which is a fault of nerdistill:\n{traceback.format_exc()}"))
+        return 1, f"{error.strerror or error}{place}; what is finished is kept, and the same command continues"
+    return 1, f"a worker failed, which is a fault of nerdistill:\n{traceback.format_exc()}"
 
 
 def _listen(connection: Connection, tasks: queue.SimpleQueue[Task | None], stopping: threading.Event) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from accelerate import Accelerator
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
@@ -23,6 +25,7 @@ from nerdistill.runtime.decode import decode_tags, log_softmax
 from nerdistill.teachers.huggingface import TeacherModel
 from nerdistill.teachers.reconcile import merge_logits
 from nerdistill.teachers.store import SHARD_SENTENCES, finish_store, shard_path, store_ready, write_shard
+from nerdistill.training.processes import of_main, total
 from nerdistill.training.runlog import RunLog, clock
 
 OVERLAP = 16
@@ -91,8 +94,30 @@ class Annotator:
         return [self.scheme.decode(tags[start:stop]) for start, stop in pairwise(offsets)]
 
 
-def annotate(annotator: Annotator, sentences: Sequence[Sentence], folder: Path, identity: str, log: RunLog) -> None:
+Reduction: TypeAlias = dict[str, npt.NDArray[np.float32]]
+"""How states are reduced, as `nerdistill.teachers.store` has it; empty where none are kept."""
+
+Shards: TypeAlias = Mapping[int, Sequence[Sentence]]
+"""Numbers of shards to their text."""
+
+Write: TypeAlias = Callable[[Annotator, Shards, Path, Reduction], Iterator[int]]
+"""Reads and writes shards into a folder, and gives the number of each when it is there."""
+
+
+def write_here(annotator: Annotator, shards: Shards, folder: Path, reduction: Reduction) -> Iterator[int]:
+    """The shards one after the other, in this process."""
+    for number, part in shards.items():
+        write_signals(annotator, part, folder, number, reduction)
+        yield number
+
+
+def annotate(
+    annotator: Annotator, sentences: Sequence[Sentence], folder: Path, identity: str, log: RunLog, write: Write = write_here,
+    accelerator: Accelerator | None = None,
+) -> None:  # fmt: skip
     """Store the teacher's signals for some text; finished shards are kept, so it can be interrupted.
+
+    Of several processes each writes every so many-th of the shards that are missing, and the main one marks the store complete.
 
     Args:
         annotator: The teacher.
@@ -100,40 +125,46 @@ def annotate(annotator: Annotator, sentences: Sequence[Sentence], folder: Path, 
         folder: The store, which belongs to `identity` alone.
         identity: Fingerprint of teacher, text and settings.
         log: Where to tell.
+        write: Who writes the shards; `nerdistill.teachers.on_ray` shares them among the actors of a cluster.
+        accelerator: The processes of the run, all of which call this; None for one.
 
     Raises:
         ConfigError: The states have fewer dimensions than are to be kept.
     """
-    if store_ready(folder, identity):
+    accelerator = accelerator or Accelerator()
+    if of_main(accelerator, store_ready(folder, identity)):
         return
     folder.mkdir(parents=True, exist_ok=True)
-    reduction = _reduction(annotator, sentences, folder)
+    with accelerator.main_process_first():
+        reduction = _reduction(annotator, sentences, folder)
     n_shards = -(-len(sentences) // SHARD_SENTENCES)
+    shards = {number: sentences[number * SHARD_SENTENCES : (number + 1) * SHARD_SENTENCES] for number in range(n_shards)}
     n_words = sum(len(sentence.words) for sentence in sentences)
-    began, done, read = time.monotonic(), 0, 0
-    for number in range(n_shards):
-        part = sentences[number * SHARD_SENTENCES : (number + 1) * SHARD_SENTENCES]
-        words = sum(len(sentence.words) for sentence in part)
-        done += words
-        if shard_path(folder, number).is_file():
-            continue
-        _write(annotator, part, folder, number, reduction)
-        read += words
+    missing = {number: part for number, part in shards.items() if not shard_path(folder, number).is_file()}
+    done = n_words - sum(len(sentence.words) for part in missing.values() for sentence in part)
+    accelerator.wait_for_everyone()  # until all have seen what is missing
+    mine = {number: missing[number] for number in list(missing)[accelerator.process_index :: accelerator.num_processes]}
+    began, read = time.monotonic(), 0
+    for number in write(annotator, mine, folder, reduction):
+        words = sum(len(sentence.words) for sentence in mine[number])
+        done, read = done + words, read + words
         rate = read / (time.monotonic() - began)
         log.event("annotate", words=done, of=n_words, words_per_second=round(rate))
         log.show(f"  signals {done:>10,}/{n_words:,} words  {rate:>8,.0f} words/s  {clock((n_words - done) / rate)} left")
+    read = int(total(accelerator, torch.tensor(read, device=accelerator.device)))  # all have written their shards when this is known
     seconds = time.monotonic() - began
-    finish_store(
-        folder, identity, shards=n_shards, sentences=len(sentences), words=n_words, tags=len(annotator.scheme.tags),
-        hidden_width=annotator.width, layers=list(annotator.layers),
-        seconds=round(seconds, 2), words_per_second=round(read / max(seconds, 1e-9)),
-    )  # fmt: skip
+    if accelerator.is_main_process:
+        finish_store(
+            folder, identity, shards=n_shards, sentences=len(sentences), words=n_words, tags=len(annotator.scheme.tags),
+            hidden_width=annotator.width, layers=list(annotator.layers),
+            seconds=round(seconds, 2), words_per_second=round(read / max(seconds, 1e-9)),
+        )  # fmt: skip
+    accelerator.wait_for_everyone()
     log.say(f"  signals: {n_words:,} words of {len(sentences):,} sentences in {clock(seconds)}")
 
 
-def _write(
-    annotator: Annotator, part: Sequence[Sentence], folder: Path, number: int, reduction: dict[str, npt.NDArray[np.float32]]
-) -> None:
+def write_signals(annotator: Annotator, part: Sequence[Sentence], folder: Path, number: int, reduction: Reduction) -> None:
+    """Read the text of a shard and write what the teacher says of it."""
     logits, hidden, offsets = annotator.read(part)
     tags = decode_tags(log_softmax(logits), offsets, annotator.scheme).astype(np.int8)
     reduced = None
@@ -144,7 +175,7 @@ def _write(
     write_shard(folder, number, [len(sentence.words) for sentence in part], logits.astype(np.float16), reduced, tags)
 
 
-def _reduction(annotator: Annotator, sentences: Sequence[Sentence], folder: Path) -> dict[str, npt.NDArray[np.float32]]:
+def _reduction(annotator: Annotator, sentences: Sequence[Sentence], folder: Path) -> Reduction:
     """PCA of each layer's states over an even sample of the text, scaled to unit mean square; made once per store."""
     path = folder / "reduction.safetensors"
     if not annotator.width:
@@ -162,7 +193,7 @@ def _reduction(annotator: Annotator, sentences: Sequence[Sentence], folder: Path
     return load_file(path)
 
 
-def _directions(states: npt.NDArray[np.float32], width: int) -> dict[str, npt.NDArray[np.float32]]:
+def _directions(states: npt.NDArray[np.float32], width: int) -> Reduction:
     """The principal directions of ``[N, d]``: ``mean`` ``[d]``, ``directions`` ``[d, width]``, ``scale`` ``[]``."""
     mean = states.mean(axis=0)
     centred = (states - mean).astype(np.float64)

@@ -39,11 +39,15 @@ class OnnxEngine:
         layers: Whose states are given; 0 is the embeddings, -1 the last.
         int8: Quantise.
 
+    Attributes:
+        int8: Whether it is quantised.
+
     Raises:
         ConfigError: The teacher is of another architecture, or too large for one file.
     """
 
     def __init__(self, teacher: TeacherModel, layers: Sequence[int] = (), int8: bool = False) -> None:
+        self.int8 = int8
         size = 4 * count_parameters(teacher)
         if size >= _LARGEST:
             raise ConfigError(
