@@ -104,6 +104,8 @@ def run(
         from nerdistill.steps.run import run as run_steps
 
         finished = run_steps(context)
+    if not context.main:
+        return
     if results is not None:
         write_json(results, finished.results)
     places = {"results": context.folder / "results.json", "report": finished.report, "bundle": finished.bundle, "wheel": finished.wheel}
@@ -131,7 +133,9 @@ def _command(do: Callable[[Context], str], about: str) -> Callable[..., None]:
         quiet: Quiet = False,
     ) -> None:
         with opened(config, data_root, out, overrides, threads, cpu, quiet) as context:
-            _print(do(context))
+            made = do(context)
+        if context.main:
+            _print(made)
 
     command.__doc__ = about
     return command
@@ -175,6 +179,8 @@ def evaluate(
 
     with opened(config, data_root, out, overrides, threads, cpu, quiet) as context:
         results = step(context)
+    if not context.main:
+        return
     if as_json:
         _print(json.dumps(results, ensure_ascii=False))
     else:

@@ -26,6 +26,7 @@ from nerdistill.steps import benchmark_worker as worker
 from nerdistill.steps.benchmark_config import AnyContestant, Benchmark, BundleContestant, MbertContestant, TeacherContestant, read_text
 from nerdistill.steps.benchmark_worker import Process
 from nerdistill.steps.contestants import Words, public_name
+from nerdistill.training.processes import only_one
 from nerdistill.training.runlog import RunLog
 
 DOCUMENTS = 100
@@ -66,6 +67,7 @@ def run_benchmark(benchmark: Benchmark, folder: Path, command: str, log: RunLog)
         DataError: A text cannot be read.
         NerdistillError: A contestant's process was ended.
     """
+    only_one("a benchmark")
     threads = [count for count in benchmark.threads if count <= cores()]
     if not threads:
         raise ConfigError(f"threads = {list(benchmark.threads)}, but this process may use {cores()} cores; set fewer")

@@ -12,16 +12,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
-
 from nerdistill import __version__
 from nerdistill.config import RunConfig
 from nerdistill.corpus.language_id import as_tsv
 from nerdistill.errors import ConfigError
-from nerdistill.files import write_atomic, write_json
+from nerdistill.files import finished, write_atomic, write_json
 from nerdistill.fingerprint import fingerprint, fingerprint_sentences
 from nerdistill.steps.prepare import RunData, prepare
 from nerdistill.students.vocabulary import weigh
+from nerdistill.teachers.huggingface import resolve
+from nerdistill.training.processes import is_main, of_main, start
 from nerdistill.training.runlog import RunLog
 
 STEP_VERSIONS = {"teach": 1, "annotate": 1, "distill": 3}
@@ -33,7 +33,10 @@ finished work valid. A test holds the defaults to these numbers.
 
 
 class Context:
-    """A run.
+    """A run, as one of its processes sees it.
+
+    Where a launcher started several, all of them go through the same steps and train together. What is not training the main process does
+    alone: it takes the locks, writes the files and tells how it goes, and the others wait and find the work done.
 
     Args:
         config: What to do.
@@ -42,6 +45,9 @@ class Context:
         command: How it was called, for the results.
         cpu: Stay off any accelerator.
         data: What `prepare` gives for this configuration, if it was read already.
+
+    Raises:
+        ConfigError: The processes that were started do not fit together.
     """
 
     def __init__(
@@ -50,11 +56,32 @@ class Context:
         self.config = config
         self.folder = folder
         self.command = command
+        self.accelerator = start(cpu)
         folder.mkdir(parents=True, exist_ok=True)
-        self.log = RunLog(folder / "metrics.jsonl", quiet)
-        self.accelerator = Accelerator(cpu=cpu)
+        self.log = RunLog(folder / "metrics.jsonl" if self.main else None, quiet or not self.main)
         self._read = data
-        write_json(folder / "config.json", {"nerdistill": __version__, **config.model_dump(mode="json")})
+        if self.main:
+            write_json(folder / "config.json", {"nerdistill": __version__, **config.model_dump(mode="json")})
+        if self.processes > 1:
+            self.log.say(f"{self.processes} processes learn together")
+            # A bundled backbone is unpacked at first use: by one process, and where machines share no cache, by one on each.
+            with self.accelerator.main_process_first(), self.accelerator.local_main_process_first():
+                for model in (config.teacher.model, config.data.replace.model, config.student.embeddings_from):
+                    resolve(model)
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that writes."""
+        return bool(self.accelerator.is_main_process)
+
+    @property
+    def processes(self) -> int:
+        """How many learn together."""
+        return int(self.accelerator.num_processes)
+
+    def wait(self) -> None:
+        """Go on when all processes are here, as after the main one has written what all will read."""
+        self.accelerator.wait_for_everyone()
 
     @cached_property
     def data(self) -> RunData:
@@ -74,6 +101,8 @@ class Context:
         return data
 
     def _list_dropped(self, data: RunData) -> None:
+        if not self.main:
+            return
         path = self.folder / "dropped.tsv"
         if all(source.language_id == "off" for source in self.config.data.transfer):
             path.unlink(missing_ok=True)  # of a run with other settings
@@ -125,8 +154,12 @@ class Context:
         return self.folder / f"{step}-{identity[:8]}"
 
     def making(self, folder: Path) -> AbstractContextManager[None]:
-        """Keep other processes of the same run folder from making the same thing; they wait, and then find it made."""
+        """Keep other runs in the same run folder from making the same thing; they wait, and then find it made."""
         return locked(self.folder / "locks" / folder.name, wait=True)
+
+    def is_made(self, folder: Path, identity: str) -> bool:
+        """Whether a step's result of that fingerprint is there, as the main process sees it: either all processes make it or none does."""
+        return bool(of_main(self.accelerator, finished(folder, identity=identity)))
 
     def identity(self, step: str, *inputs: Any) -> str:
         """Fingerprint of a step's result."""
@@ -137,6 +170,8 @@ class Context:
 def locked(folder: Path, wait: bool = False) -> Iterator[None]:
     """Keep a second process out of a folder. The system lets go of the lock when its holder ends, however it ends.
 
+    Of several processes that learn together, the main one holds it for all.
+
     Args:
         folder: Made if it is not there.
         wait: Wait for another process to be done with it.
@@ -144,6 +179,9 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
     Raises:
         ConfigError: Another process holds it, and this one is not to wait.
     """
+    if not is_main():
+        yield
+        return
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.lock"
     with path.open("a+", encoding="utf-8") as file:

@@ -18,7 +18,7 @@ from nerdistill.corpus.splits import evenly
 from nerdistill.errors import ConfigError
 from nerdistill.evaluation.scores import f1_by_language
 from nerdistill.export.bundle_writer import Manifest, write_bundle
-from nerdistill.files import DONE, finished, folder_beside, read_json
+from nerdistill.files import DONE, folder_beside, read_json
 from nerdistill.fingerprint import fingerprint
 from nerdistill.labels import tags_of
 from nerdistill.losses.base import LOSSES, LossTerm, Widths
@@ -42,8 +42,8 @@ from nerdistill.training.stage import Stage, Term
 
 DEV_BATCH = 16384
 
-GATE_SENTENCES = 300
-"""Labelled sentences of each language that the 8-bit network is held to: on fewer, one entity more or less would decide."""
+GATE_SENTENCES = 1000
+"""Labelled sentences of each language that the 8-bit network is held to: on few, one entity more or less decides in some language."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def distill(context: Context) -> Distilled:
     config = context.config
     plan = plan_of(config, config.recipe.name, config.recipe.options)  # first: what cannot be done is said before anything is
     taught = teach(context)
-    signals = annotate_transfer(context, taught) if any(stage.text != "labelled" for stage in plan) else None
+    signals = _signals(context, taught, plan)
     assistant = train_assistant(context, taught) if is_asked_for(config, plan) else None
     if config.assistant and not assistant:
         context.log.say(f"assistant: not made, as nothing of recipe '{config.recipe.name}' learns from it")
@@ -79,7 +79,7 @@ def train_assistant(context: Context, taught: Taught) -> Assistant:
     context = assistant_context(context)
     config = context.config
     plan = plan_of(config, config.recipe.name, config.recipe.options)
-    signals = annotate_transfer(context, taught) if any(stage.text != "labelled" for stage in plan) else None
+    signals = _signals(context, taught, plan)
     with context.making(context.folder / f"assistant-{fingerprint(student_settings(config), config.recipe.model_dump())[:8]}"):
         made = _train(context, taught, signals, plan, "assistant", config.student.embeddings)
     return Assistant(made.bundle, made.stages[-1], gives)
@@ -91,6 +91,13 @@ def train_baseline(context: Context) -> Distilled:
     taught = teach(context)
     plan = plan_of(context.config, "labels_only", context.config.evaluation.baseline_options)
     return _train(context, taught, None, plan, "no_teacher", "random")
+
+
+def _signals(context: Context, taught: Taught, plan: Sequence[Stage]) -> Signals | None:
+    """What the teacher says of the transfer text, where a plan learns from that; None where none does."""
+    if all(stage.text == "labelled" for stage in plan):
+        return None
+    return annotate_transfer(context, taught)
 
 
 def _identities(
@@ -160,7 +167,7 @@ def _train(
     identities = _identities(context, taught, signals, plan, embeddings, assistant)
     identity = identities[-1]
     bundle = context.step_folder(system, identity)
-    if finished(bundle, identity=identity):
+    if context.is_made(bundle, identity):
         return Distilled(bundle, identities, read_json(bundle / DONE)["seconds"])
     context.log.say(f"{system.replace('_', ' ')}: {len(plan)} stage{'s' * (len(plan) > 1)}")
     vocabulary = make_vocabulary(context, taught)
@@ -188,15 +195,17 @@ def _train(
     gate_text = _gate_text(context)
     score = (lambda tagger: tagger_f1(tagger, gate_text)) if system == "student" else None
     student.cpu().eval()
-    write_bundle(
-        bundle,
-        student,
-        vocabulary,
-        manifest,
-        score,
-        context.config.package.int8_tolerance,
-        {"identity": identity, "seconds": round(seconds, 2)},
-    )
+    if context.main:
+        write_bundle(
+            bundle,
+            student,
+            vocabulary,
+            manifest,
+            score,
+            context.config.package.int8_tolerance,
+            {"identity": identity, "seconds": round(seconds, 2)},
+        )
+    context.wait()
     return Distilled(bundle, identities, round(seconds, 2))
 
 
@@ -225,13 +234,15 @@ def _learn(context: Context, student: Student, texts: Texts, stage: Stage, ident
     target = context.folder / "stages" / f"{stage.name}-{identity[:8]}"
     checkpoint = target.with_name(f"{target.name}-checkpoint")
     with context.making(target):
-        if finished(target, identity=identity):
+        if context.is_made(target, identity):
             load_model(student, str(target / "model.safetensors"))
         else:
             result = run_stage(_stage_run(context, student, texts, stage, checkpoint, identity, log))
-            with folder_beside(target, {"identity": identity, "seconds": result.seconds}) as made:
-                save_model(student, str(made / "model.safetensors"))
-            shutil.rmtree(checkpoint, ignore_errors=True)
+            if context.main:
+                with folder_beside(target, {"identity": identity, "seconds": result.seconds}) as made:
+                    save_model(student, str(made / "model.safetensors"))
+                shutil.rmtree(checkpoint, ignore_errors=True)
+            context.wait()
     seconds: float = read_json(target / DONE)["seconds"]
     return seconds
 

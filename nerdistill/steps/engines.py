@@ -23,6 +23,7 @@ from nerdistill.steps.teach import open_teacher, teach
 from nerdistill.teachers.annotate import Annotator
 from nerdistill.teachers.huggingface import TeacherModel, best_precision
 from nerdistill.teachers.onnx_engine import OnnxEngine
+from nerdistill.training.processes import only_one
 
 ROUNDS = 3
 
@@ -45,6 +46,7 @@ def measure_engines(context: Context, sentences: int) -> dict[str, Any]:
         DataError: There is no transfer text.
         ConfigError: The teacher's architecture is one that only torch runs.
     """
+    only_one("the comparison of engines")
     config, data = context.config, context.data
     sample = evenly(data.transfer, sentences)
     if not sample:

@@ -16,27 +16,34 @@ from nerdistill.evaluation.scores import score
 from nerdistill.evaluation.speed import mixed, words_per_second
 from nerdistill.evaluation.tables import markdown_table
 from nerdistill.export.bundle_writer import write_card
-from nerdistill.files import write_atomic, write_json
+from nerdistill.files import read_json, write_atomic, write_json
 from nerdistill.records import Sentence
 from nerdistill.runtime.bundle import INFO, VARIANTS, read_info
 from nerdistill.runtime.tagger import Tagger
 from nerdistill.steps.context import Context
 from nerdistill.steps.distill import Distilled, distill, public_name, tagger_tags, train_baseline
 from nerdistill.steps.prepare import read_test
-from nerdistill.steps.teach import open_teacher, taught_seconds, teach
+from nerdistill.steps.teach import Taught, open_teacher, taught_seconds, teach
 from nerdistill.students.base import count_parameters
 
 SPEED_SENTENCES = 4000
 
+RESULTS = "results.json"
+
 
 def evaluate(context: Context) -> dict[str, Any]:
     """Score everything that the run made, write results, table and report into its folder, and return the results."""
-    config = context.config
     student = distill(context)
-    baseline = train_baseline(context) if config.evaluation.baseline else None
+    baseline = train_baseline(context) if context.config.evaluation.baseline else None
+    taught = teach(context)
+    with context.accelerator.main_process_first():
+        return _score(context, taught, student, baseline) if context.main else read_json(context.folder / RESULTS)
+
+
+def _score(context: Context, taught: Taught, student: Distilled, baseline: Distilled | None) -> dict[str, Any]:
+    config = context.config
     sentences = read_test(config)
     context.log.say(f"evaluation: {len(sentences):,} test sentences")
-    taught = teach(context)
     annotator = open_teacher(context, taught)
     taggers = {"student": Tagger.load(student.bundle)} | ({"no_teacher": Tagger.load(baseline.bundle)} if baseline else {})
     systems: dict[str, Callable[[Sequence[Sentence]], list[tuple[str, ...]]]] = {"teacher": annotator.tag}
@@ -68,6 +75,8 @@ def evaluate(context: Context) -> dict[str, Any]:
     }
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     results = results_frame(config.name, context.command, threads, data, rows, gpu)
+    if context.processes > 1:
+        results["machine"]["processes"] = context.processes  # which learnt together; speeds are the main one's
     made = {taught.identity, *student.stages, *(baseline.stages if baseline else ())}
     events = _events(context.folder / "metrics.jsonl", made)
     _write(context.folder, results, events, _examples(sentences, tags, config.evaluation.examples))
@@ -119,7 +128,7 @@ def _examples(sentences: Sequence[Sentence], tags: Mapping[str, Sequence[Sequenc
 
 
 def _write(folder: Path, results: Mapping[str, Any], events: Sequence[Mapping[str, Any]], examples: Sequence[Mapping[str, Any]]) -> None:
-    write_json(folder / "results.json", results)
+    write_json(folder / RESULTS, results)
     write_atomic(folder / "table.md", markdown_table(results) + "\n")
     write_report(folder / "report.html", results, events, examples)
 

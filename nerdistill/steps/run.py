@@ -48,15 +48,21 @@ def run(context: Context) -> Finished:
 def publish(context: Context) -> Path:
     """Copy the run's student to ``bundle/``, where it is easy to find."""
     target = context.folder / "bundle"
-    beside = context.folder / ".bundle.part"
-    shutil.rmtree(beside, ignore_errors=True)
-    shutil.copytree(distill(context).bundle, beside)
-    shutil.rmtree(target, ignore_errors=True)
-    beside.replace(target)
+    student = distill(context).bundle
+    if context.main:
+        beside = context.folder / ".bundle.part"
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.copytree(student, beside)
+        shutil.rmtree(target, ignore_errors=True)
+        beside.replace(target)
+    context.wait()
     return target
 
 
 def package(context: Context, bundle: Path) -> Path:
     """Build the wheel of the run's student."""
-    config = context.config.package
-    return build_wheel(bundle, context.folder / "dist", config.name, config.version)
+    config, folder = context.config.package, context.folder / "dist"
+    with context.accelerator.main_process_first():
+        if context.main:
+            return build_wheel(bundle, folder, config.name, config.version)
+        return max(folder.glob(f"*-{config.version}-*.whl"), key=lambda wheel: wheel.stat().st_mtime_ns)

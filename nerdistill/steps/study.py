@@ -35,6 +35,7 @@ from nerdistill.steps.evaluate import without_labels
 from nerdistill.steps.prepare import RunData, prepare, read_test
 from nerdistill.steps.teach import open_teacher, teach
 from nerdistill.students.base import count_parameters
+from nerdistill.training.processes import only_one
 
 SPEED_SENTENCES = 4000
 
@@ -150,6 +151,7 @@ def run_study(
         command: How it was called, for the results.
         cpu: Stay off any accelerator.
     """
+    only_one("a study")
     context = Context(base, folder, command=command, cpu=cpu)
     threads = max(1, cores() // workers)
     rows = [{**_teacher_row(context), "paper": study.teacher_paper}] if study.teacher else []

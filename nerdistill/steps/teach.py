@@ -11,7 +11,7 @@ from typing import Any
 from nerdistill.config import Engine, RunConfig
 from nerdistill.corpus.encoded import EncodedCorpus
 from nerdistill.errors import ConfigError, DataError, MissingExtraError
-from nerdistill.files import DONE, finished, folder_beside, read_json
+from nerdistill.files import DONE, folder_beside, read_json
 from nerdistill.fingerprint import fingerprint, sha256_file
 from nerdistill.losses.base import LOSSES, Widths
 from nerdistill.steps.context import Context
@@ -61,7 +61,7 @@ def teach(context: Context) -> Taught:
     identity = context.identity("teach", settings, weights_digest(source), context.labelled_digest, context.config.data.alpha)
     folder = context.step_folder("teacher", identity)
     with context.making(folder):
-        if not finished(folder, identity=identity):
+        if not context.is_made(folder, identity):
             context.log.say(f"teacher: fine-tuning {config.model}")
             _fine_tune(context, source, folder, identity)
     return Taught(str(folder), identity)
@@ -156,9 +156,11 @@ def _fine_tune(context: Context, source: str, folder: Path, identity: str) -> No
         accelerator=context.accelerator,
     )
     result = run_stage(run)
-    with folder_beside(folder, {"identity": identity, "dev_f1": result.best_score, "seconds": round(result.seconds, 1)}) as target:
-        save_teacher(model, pieces, target)
-    shutil.rmtree(run.folder, ignore_errors=True)
+    if context.main:
+        with folder_beside(folder, {"identity": identity, "dev_f1": result.best_score, "seconds": round(result.seconds, 1)}) as target:
+            save_teacher(model, pieces, target)
+        shutil.rmtree(run.folder, ignore_errors=True)
+    context.wait()
 
 
 def taught_seconds(taught: Taught) -> float | None:

@@ -2,12 +2,17 @@
 
 Everything random in a step follows from (seed, stage, epoch) or (seed, stage, step), so a run that was killed and continued from a
 checkpoint takes the same steps as one that was not.
+
+In several processes (see `nerdistill.training.processes`) a step's text is the same as in one: every batch of it is dealt out, item by
+item, and each loss is divided by what it counts in all shares together. Steps, rates, evaluations and checkpoints are those of one process.
+Only what dropout and masks hide differs, since each process draws its own.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,9 +25,10 @@ from nerdistill.corpus.encoded import EncodedCorpus
 from nerdistill.corpus.sampling import sample_by_language
 from nerdistill.errors import NerdistillError
 from nerdistill.fingerprint import fingerprint
-from nerdistill.losses.base import LossTerm
+from nerdistill.losses.base import Batch, LossTerm
 from nerdistill.students.base import ModelOutput
 from nerdistill.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from nerdistill.training.processes import check_alike, in_parallel, of_main, total, without_sum
 from nerdistill.training.runlog import RunLog, clock
 from nerdistill.training.schedules import learning_rate
 from nerdistill.training.stage import Stage
@@ -44,7 +50,7 @@ class StageRun:
         trainable: Its learning weights by name, which begins with the parameter group's.
         terms: Loss terms with their weights.
         corpus: What to learn from.
-        score: Selection score of the network as it is, higher is better; None where the last weights are taken.
+        score: Selection score of the network as it is, higher is better; None where the last weights are taken. Asked in the main process.
         folder: For checkpoints.
         identity: Fingerprint of everything that leads to this stage's result.
         seed: Of the run.
@@ -52,7 +58,7 @@ class StageRun:
         log: Where to tell.
         precision: ``bfloat16`` computes the forward pass under autocast; weights and losses stay float32.
         checkpoint_seconds: Time between checkpoints.
-        accelerator: Device and back-propagation.
+        accelerator: Device, and the other processes of the run.
     """
 
     stage: Stage
@@ -72,12 +78,29 @@ class StageRun:
 
 
 def run_stage(run: StageRun) -> Progress:
-    """Train until the stage's stop rule holds, leaving the selected weights in the model.
+    """Train until the stage's stop rule holds, leaving the selected weights in the model, in every process.
 
     Raises:
         NerdistillError: The gradient was not finite in too many steps.
+        ConfigError: The processes of the run differ in what leads to this stage.
     """
     return _Loop(run).finish()
+
+
+class _Loss(nn.Module):
+    """A network and the terms it learns by, as one module: what is trained in several processes has to hold all weights that learn."""
+
+    def __init__(self, model: nn.Module, terms: list[tuple[LossTerm, float]]) -> None:
+        super().__init__()
+        self.model = model
+        self.terms = nn.ModuleList(term for term, _ in terms)
+        self.weights = [weight for _, weight in terms]
+
+    def forward(self, batch: Batch, counts: Tensor) -> Tensor:
+        """The weighted sum of the terms' sums over a batch, each divided by its entry in `counts` ``[terms]``; a scalar."""
+        output: ModelOutput = self.model(batch)
+        parts = [weight * term(output, batch) / count for term, weight, count in zip(self.terms, self.weights, counts, strict=True)]
+        return torch.stack(parts).sum()
 
 
 class _Loop:
@@ -93,6 +116,8 @@ class _Loop:
         self.best: dict[str, Tensor] = {}
         self.progress = Progress()
         self._resume()
+        check_alike(run.accelerator, fingerprint(run.identity, self.progress.step), f"stage {run.stage.name}")
+        self.loss = in_parallel(run.accelerator, _Loss(run.model, run.terms))
         self._saved = time.monotonic()
         self._epoch_cache: tuple[int, list[np.ndarray]] | None = None
         self.steps_in_epoch = -(-len(self._epoch(0)) // self.plan.accumulate)
@@ -131,7 +156,7 @@ class _Loop:
                 self._evaluate(meter)
             self.progress.seconds += time.monotonic() - began
             meter.add(self.progress, loss, words, time.monotonic() - began)
-            if time.monotonic() - self._saved > self.run.checkpoint_seconds:
+            if self.run.accelerator.is_main_process and time.monotonic() - self._saved > self.run.checkpoint_seconds:
                 self._save()
         if self.best:
             _put(self.weights, self.best)
@@ -141,39 +166,52 @@ class _Loop:
         meter.close(self.progress)
         return self.progress
 
-    def _batches(self) -> Iterator[dict[str, Tensor]]:
+    def _batches(self) -> list[np.ndarray]:
         """The batches of a step: an epoch's are spread over its steps, of which there are as many as in the first one."""
         epoch, within = divmod(self.progress.step, self.steps_in_epoch)
         batches = self._epoch(epoch)
         first, stop = (number * len(batches) // self.steps_in_epoch for number in (within, within + 1))
+        return batches[first:stop]
+
+    def _collate(self, batch: np.ndarray) -> dict[str, Tensor]:
         device = self.run.accelerator.device
-        for batch in batches[first:stop]:
-            yield {name: tensor.to(device) for name, tensor in self.run.corpus.collate(batch).items()}
+        return {name: tensor.to(device) for name, tensor in self.run.corpus.collate(batch).items()}
 
     def _step(self) -> tuple[Tensor, int]:
-        run = self.run
-        torch.manual_seed(self._seed("step", self.progress.step))
+        run, mine, processes = self.run, self.run.accelerator.process_index, self.run.accelerator.num_processes
+        torch.manual_seed(self._seed(f"step of process {mine}" if mine else "step", self.progress.step))
         rate = learning_rate(self.plan, self.progress.step, self.n_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
         run.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        batches = list(self._batches())
-        counts = [sum(term.count(batch) for batch in batches) for term, _ in run.terms]
-        total = torch.zeros((), device=run.accelerator.device)
-        for batch in batches:
-            with torch.autocast(run.accelerator.device.type, dtype=torch.bfloat16, enabled=run.precision == "bfloat16"):
-                output: ModelOutput = run.model(batch)
-                parts = [weight * term(output, batch) / max(count, 1) for (term, weight), count in zip(run.terms, counts, strict=True)]
-            loss = torch.stack(parts).sum()
-            run.accelerator.backward(loss)
-            total += loss.detach()
+        whole = self._batches()
+        # Items of a batch stand in the order of their length, so that each process gets as many long ones.
+        shares = [share for batch in whole if len(share := batch[mine::processes])]
+        # Gradients are summed when all processes have done their last pass: one without text reads some, and counts nothing of it.
+        idle = bool(whole) and not shares
+        batches = [self._collate(share) for share in ([whole[0][:1]] if idle else shares)]
+        counts = self._counts([] if idle else batches)
+        sum_of_mine = torch.zeros((), device=run.accelerator.device)
+        for left, batch in zip(reversed(range(len(batches))), batches, strict=True):
+            with without_sum(self.loss) if left else nullcontext():
+                with torch.autocast(run.accelerator.device.type, dtype=torch.bfloat16, enabled=run.precision == "bfloat16"):
+                    loss = self.loss(batch, counts) * (0 if idle else 1)
+                run.accelerator.backward(loss * processes)  # gradients are averaged, and it is their sum that is wanted
+            sum_of_mine += loss.detach()
         norm = torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.plan.clip)
         if bool(torch.isfinite(norm)):
             self.optimizer.step()
         else:
             self._skip()
-        return total, int(sum(int(batch["lengths"].sum()) for batch in batches))
+        ranges = run.corpus.items
+        return total(run.accelerator, sum_of_mine), sum(int((ranges[batch, 1] - ranges[batch, 0]).sum()) for batch in whole)
+
+    def _counts(self, batches: list[dict[str, Tensor]]) -> Tensor:
+        """What each term counts in a step's batches, in all processes together, ``[terms]``; at least 1."""
+        none = torch.zeros((), dtype=torch.int64, device=self.run.accelerator.device)
+        mine = torch.stack([sum((term.count(batch) for batch in batches), none) for term, _ in self.run.terms])
+        return total(self.run.accelerator, mine).clamp(min=1)
 
     def _skip(self) -> None:
         stage, progress = self.run.stage.name, self.progress
@@ -189,8 +227,11 @@ class _Loop:
         if self.run.score is None:
             return
         self.run.model.eval()
-        with torch.inference_mode():
-            score = self.run.score()
+        mine = 0.0
+        if self.run.accelerator.is_main_process:
+            with torch.inference_mode():
+                mine = self.run.score()
+        score = of_main(self.run.accelerator, mine)
         progress = self.progress
         meter.score = score
         self.run.log.event("eval", stage=self.run.stage.name, step=progress.step, **{self.run.stage.select: round(score, 6)})
