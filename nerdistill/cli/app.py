@@ -11,8 +11,9 @@ import sys
 import typer
 
 from nerdistill.cli import steps, study, tag
+from nerdistill.cli.bench_pipe import bench_pipe
 from nerdistill.cli.bench_tag import bench_tag
-from nerdistill.cli.benchmark import benchmark, benchmark_rival, floor
+from nerdistill.cli.benchmark import benchmark, benchmark_rival, benchmark_training, floor
 from nerdistill.cli.engines import engines
 from nerdistill.cli.info import info
 from nerdistill.cli.listing import plan, recipes, students
@@ -35,9 +36,11 @@ app.command()(study.study)
 app.command()(engines)
 app.command()(benchmark)
 app.command("benchmark-rival")(benchmark_rival)
+app.command("benchmark-training")(benchmark_training)
 app.command()(floor)
 app.command()(tag.tag)
 app.command("bench-tag")(bench_tag)
+app.command("bench-pipe")(bench_pipe)
 app.command()(info)
 app.command()(plan)
 app.command()(recipes)

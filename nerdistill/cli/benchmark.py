@@ -1,4 +1,4 @@
-"""``nerdistill benchmark``, ``benchmark-rival`` and ``floor``: speed beside other systems, and beside what the machine allows."""
+"""``nerdistill benchmark``, ``benchmark-rival``, ``benchmark-training`` and ``floor``: speed beside others and what the machine allows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from nerdistill.cli.steps import ConfigPath, DataRoot, Json, Quiet, Results, Set, called, training
+from nerdistill.cli.steps import ConfigPath, Cpu, DataRoot, Json, Out, Quiet, Results, Set, Threads, called, opened, training
 
 if TYPE_CHECKING:
     from nerdistill.runtime.backends import Backend
@@ -70,6 +70,32 @@ def benchmark_rival(
 
         path = train_rival(settings, out or Path("runs") / f"{settings.name}-rival", limit, steps, RunLog(None, quiet))
     print(path)  # noqa: T201
+
+
+def benchmark_training(
+    config: ConfigPath,
+    data_root: DataRoot = None,
+    out: Out = None,
+    overrides: Set = None,
+    sentences: Annotated[int, typer.Option("--sentences", min=1, help="Sentences of the transfer text to train on.")] = 600,
+    batch: Annotated[int, typer.Option("--batch", min=16, help="Padded pieces in a batch.")] = 1024,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timings of each contestant.")] = 5,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs that share one reading of stored signals, beside 1.")] = 8,
+    threads: Threads = None,
+    cpu: Cpu = False,
+    quiet: Quiet = False,
+    results: Results = None,
+) -> None:
+    """Train a small Transformer with TextBrewer and with ours, in turn; print words per second and where a step's time goes."""
+    with opened(config, data_root, out, overrides, threads, cpu, quiet) as context:
+        from nerdistill.evaluation.training_tables import training_tables
+        from nerdistill.files import write_json
+        from nerdistill.steps.benchmark_training import TrainingBench, measure_training
+
+        measured = measure_training(context, TrainingBench(sentences, batch, rounds, epochs))
+    if results is not None:
+        write_json(results, measured)
+    print(training_tables(measured))  # noqa: T201
 
 
 def floor(

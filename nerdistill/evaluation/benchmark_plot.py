@@ -15,7 +15,7 @@ from nerdistill.evaluation.benchmark_tables import by_text
 from nerdistill.evaluation.charts import label, tag
 from nerdistill.evaluation.tables import Results, compact, mean_f1, number, percent
 
-_BY_SPEED = pareto._AXES[1]
+_BY_SPEED = pareto.AXES[1]
 
 
 def benchmark_plot(results: Results) -> str:
@@ -27,20 +27,20 @@ def benchmark_plot(results: Results) -> str:
     if not panels:
         return ""
     names = [{"title": name} for name in _looks(results)]
-    keys, top = pareto._legend([point for found in panels.values() for point in found], names)
-    height = top + len(panels) * (pareto._PANEL + pareto._GAP + pareto._LINE) + 8
-    parts = [tag("rect", class_="paper", width=pareto._WIDTH, height=height, rx=8), *keys]
+    keys, top = pareto.legend([point for found in panels.values() for point in found], names)
+    height = top + len(panels) * (pareto.PANEL + pareto.GAP + pareto.LINE) + 8
+    parts = [tag("rect", class_="paper", width=pareto.WIDTH, height=height, rx=8), *keys]
     for at, (text, found) in enumerate(panels.items()):
-        above = top + 42 + pareto._LINE + at * (pareto._PANEL + pareto._GAP + pareto._LINE)
-        parts.append(label(pareto._LEFT, above - 10 - pareto._LINE, text, "head"))
-        parts += pareto._panel(found, None, _BY_SPEED, (pareto._LEFT, above, pareto._WIDTH - pareto._RIGHT, above + pareto._PANEL))
+        above = top + 42 + pareto.LINE + at * (pareto.PANEL + pareto.GAP + pareto.LINE)
+        parts.append(label(pareto.LEFT, above - 10 - pareto.LINE, text, "head"))
+        parts += pareto.panel(found, None, _BY_SPEED, (pareto.LEFT, above, pareto.WIDTH - pareto.RIGHT, above + pareto.PANEL))
     head = [
         tag("title", "Mean F1 against words per second", id="t"),
         tag("desc", _words(panels), id="d"),
-        tag("style", Markup(pareto._STYLE)),
+        tag("style", Markup(pareto.STYLE)),
     ]
-    frame = {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {pareto._WIDTH:.0f} {height:.0f}"}
-    return tag("svg", *head, *parts, **frame, role="img", aria_labelledby="t d", width=pareto._WIDTH, height=height) + "\n"
+    frame = {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {pareto.WIDTH:.0f} {height:.0f}"}
+    return tag("svg", *head, *parts, **frame, role="img", aria_labelledby="t d", width=pareto.WIDTH, height=height) + "\n"
 
 
 def _looks(results: Results) -> dict[str, int]:

@@ -7,7 +7,8 @@ The corpus is made of given texts, over and over until it has the size asked for
    all its processes is read from ``/proc`` (pages that they share count for each of them);
 3. ids of input and output are compared, one by one;
 4. the same run is killed with SIGKILL at random moments, by turns the whole group of processes, the run alone, and a worker before it;
-   each time the same command continues, and the files at the end are compared byte by byte.
+   each time the same command continues, and the files at the end are compared byte by byte;
+5. a sample of the corpus is tagged in every other way that there is, and the entities are compared (`nerdistill.evaluation.agreement`).
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nerdistill.errors import DataError
+from nerdistill.evaluation.agreement import agreement
 from nerdistill.evaluation.machine import results_frame
-from nerdistill.evaluation.tables import MISSING, Results, compact, markdown, number, percent, size_text
+from nerdistill.evaluation.resident import Memory, family
+from nerdistill.evaluation.tables import Results, compact, markdown, number, percent, size_text
 from nerdistill.runtime.session import cores
 from nerdistill.runtime.tagger import Tagger
 from nerdistill.tagging.reading import read
@@ -39,10 +42,8 @@ from nerdistill.tagging.sources import ReadOptions
 from nerdistill.text.splitter import split
 
 KILLS = 5
-_SAMPLE = 20_000
-"""Documents that are tagged in memory, over and over."""
-_POINTS = 400
-"""Of the curve of memory that are kept."""
+_SAMPLE, _BLOCK = 20_000, 200
+"""Documents that are tagged in memory, over and over: from all parts of the corpus, so many neighbours at a time."""
 _TURNS = ("group", "run", "worker")
 
 Say = Callable[[str], None]
@@ -78,38 +79,16 @@ class Bench:
         """The corpus."""
         return self.folder / "corpus.jsonl"
 
+    @property
+    def sample(self) -> Path:
+        """Some of it."""
+        return self.folder / "sample.jsonl"
+
     def command(self, out: Path) -> list[str]:
         """The run that is measured."""
         words = [sys.executable, "-m", "nerdistill", "tag", str(self.bundle), str(self.corpus), "-o", str(out), "--json"]
         words += ["--workers", str(self.workers), "--threads", str(self.threads)]
         return words + (["--shard-size", self.shard_size] if self.shard_size else [])
-
-
-@dataclass
-class Memory:
-    """Resident memory of a process and all that it started, while it runs.
-
-    Attributes:
-        seconds: Since the beginning.
-        resident: Bytes at that moment.
-    """
-
-    seconds: list[float] = field(default_factory=list)
-    resident: list[int] = field(default_factory=list)
-
-    def watch(self, process: subprocess.Popen[bytes], every: float = 0.25) -> None:
-        """Read until the process ends."""
-        began = time.monotonic()
-        while process.poll() is None:
-            self.seconds.append(round(time.monotonic() - began, 2))
-            self.resident.append(sum(map(_resident, _family(process.pid))))
-            time.sleep(every)
-
-    def thinned(self) -> dict[str, list[Any]]:
-        """At most `_POINTS` of the moments; the highest of those that each stands for."""
-        step = -(-len(self.resident) // _POINTS) or 1
-        starts = range(0, len(self.resident), step)
-        return {"seconds": [self.seconds[at] for at in starts], "bytes": [max(self.resident[at : at + step]) for at in starts]}
 
 
 def measure(bench: Bench, texts: Sequence[str], size: int, command: str, say: Say) -> dict[str, Any]:
@@ -131,6 +110,7 @@ def measure(bench: Bench, texts: Sequence[str], size: int, command: str, say: Sa
     bench.folder.mkdir(parents=True, exist_ok=True)
     say(f"making a corpus of {size_text(size)}")
     documents = make_corpus(bench.corpus, texts, size)
+    take_sample(bench.corpus, documents, bench.sample)
     say("tagging in memory")
     alone, together = (_in_memory(bench, processes) for processes in (1, bench.workers))
     say("tagging from file to file")
@@ -141,8 +121,10 @@ def measure(bench: Bench, texts: Sequence[str], size: int, command: str, say: Sa
     killed = bench.folder / "killed.jsonl"
     kills = _killed_run(bench, killed, seconds)
     identical = _digest(killed) == _digest(out)
+    say("tagging a sample in every other way")
+    agreed = agreement(bench.bundle, bench.sample, bench.folder)
     corpus_bytes = bench.corpus.stat().st_size
-    for path in (bench.corpus, out, killed):
+    for path in (bench.corpus, bench.sample, out, killed):
         path.unlink()
     speed = counts["words"] / seconds
     rows: list[dict[str, Any]] = [
@@ -155,6 +137,7 @@ def measure(bench: Bench, texts: Sequence[str], size: int, command: str, say: Sa
             "share_of_in_memory": speed / (alone * bench.workers),
             "share_of_in_memory_at_once": speed / together,
             "peak_bytes": max(memory.resident, default=0),
+            "core_hours_per_terabyte": seconds * bench.workers * bench.threads / 3600 * 1e12 / corpus_bytes,
         },
     ]
     data = {"corpus_bytes": corpus_bytes, "documents": documents, "words": counts["words"], "entities": counts["entities"]}
@@ -166,6 +149,7 @@ def measure(bench: Bench, texts: Sequence[str], size: int, command: str, say: Sa
         "complete": complete,
         "kills": kills,
         "identical_after_kills": identical,
+        "agreement": agreed,
     }
 
 
@@ -189,6 +173,17 @@ def make_corpus(path: Path, texts: Sequence[str], size: int) -> int:
     if not documents:
         raise DataError(f"{' '.join(texts)}: no text in it")
     return documents
+
+
+def take_sample(corpus: Path, documents: int, path: Path) -> None:
+    """Write about `_SAMPLE` of a corpus's documents, or all if it has fewer: blocks of neighbours, chosen at random.
+
+    Even distances might always meet the same part of a text that stands in the corpus again and again.
+    """
+    chance = random.Random(0)
+    blocks = [chance.random() * documents < _SAMPLE for _ in range(documents // _BLOCK + 1)]
+    with corpus.open("rb") as lines, path.open("wb") as file:
+        file.writelines(line for at, line in enumerate(lines) if blocks[at // _BLOCK])
 
 
 def _forever(names: Sequence[str]) -> Iterator[str]:
@@ -220,8 +215,7 @@ def _in_memory(bench: Bench, processes: int) -> float:
 
 def _tag_in_memory(bench: Bench, number: int, barrier: Any, speeds: Any) -> None:
     """Tag for a while and tell how many words a second that were."""
-    with bench.corpus.open("rb") as file:
-        texts = [json.loads(line)["text"] for line, _ in zip(file, range(_SAMPLE), strict=False)]
+    texts = [json.loads(line)["text"] for line in bench.sample.read_text(encoding="utf-8").splitlines()]
     texts = texts[number * 1000 % len(texts) :] + texts[: number * 1000 % len(texts)]
     words = sum(len(split(text)) for text in texts)
     tagger = Tagger.load(bench.bundle, threads=bench.threads)
@@ -264,7 +258,7 @@ def _killed_run(bench: Bench, out: Path, seconds: float) -> list[dict[str, Any]]
         kind = _TURNS[turn % len(_TURNS)]
         time.sleep(after / 2)
         if kind == "worker":
-            _kill(_family(process.pid)[1:][-1:])
+            _kill(family(process.pid)[1:][-1:])
         time.sleep(after / 2)
         ended = process.poll()
         if kind == "group":
@@ -285,24 +279,6 @@ def _kill(pids: Sequence[int]) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-
-
-def _family(pid: int) -> list[int]:
-    """A process and all that come from it, as far as they still are."""
-    try:
-        children = [int(word) for file in Path(f"/proc/{pid}/task").glob("*/children") for word in file.read_text(encoding="ascii").split()]
-    except OSError:
-        children = []
-    return [pid, *(one for child in children for one in _family(child))]
-
-
-def _resident(pid: int) -> int:
-    """Bytes of a process that are in memory."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _same_ids(corpus: Path, out: Path) -> bool:
@@ -328,10 +304,19 @@ def bulk_table(results: Results) -> str:
         ]
         for row in results["rows"]
     ]
-    verdict = {True: "yes", False: "no"}
-    lines[-1] += [verdict.get(results.get("complete"), MISSING), verdict.get(results.get("identical_after_kills"), MISSING)]  # type: ignore[arg-type]
-    heads = ["", "words/s", "of in memory × workers (%)", "of in memory at once (%)", "peak memory", "complete", "same after kills"]
-    return markdown(heads, [line + [MISSING] * (len(heads) - len(line)) for line in lines])
+    heads = ["", "words/s", "of in memory × workers (%)", "of in memory at once (%)", "peak memory"]
+    agreed = results.get("agreement") or {}
+    checks = {
+        "every id once, in its order": results.get("complete"),
+        f"the same bytes after {len(results.get('kills') or [])} kills": results.get("identical_after_kills"),
+        "the same entities from `nlp.pipe`": agreed.get("nlp.pipe"),
+        "the same entities from Ray's actors": agreed.get("ray"),
+    }
+    verdicts = [[what, {True: "yes", False: "no"}[said]] for what, said in checks.items() if isinstance(said, bool)]
+    hours = number(results["rows"][-1].get("core_hours_per_terabyte"))
+    if hours is not None:
+        verdicts.append(["core hours for a terabyte, at this rate", f"{hours:,.0f}"])
+    return markdown(heads, lines) + "\n" + markdown(["checked", ""], verdicts)
 
 
 def seconds_and_bytes(results: Results) -> list[tuple[float, float]]:

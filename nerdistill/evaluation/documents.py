@@ -6,9 +6,9 @@ A table stands between two lines of a page, the first of which names its file, f
     <!-- end of table -->
 
 ``scores`` or ``costs`` after the name shows only the first or the second table of that file; of a benchmark's, ``speed``, ``latency``,
-``batches``, ``scores`` or ``floor`` the tables of that kind; of a profile's, ``parts``, ``batches`` or ``ideas``. The picture of all
-studies, `FIGURE`, is drawn from the files under ``results/study/``, a benchmark's and that of tagging at scale from theirs. Run it with
-``python -m nerdistill.evaluation.documents PAGE...``.
+``batches``, ``scores`` or ``floor`` the tables of that kind; of a profile's, ``parts``, ``batches`` or ``ideas``; of a training
+benchmark's, ``rates``, ``split`` or ``steps``. The picture of all studies, `FIGURE`, is drawn from the files under ``results/study/``; the
+comparison, a benchmark, tagging at scale and in spaCy have one each. Run it with ``python -m nerdistill.evaluation.documents PAGE...``.
 """
 
 from __future__ import annotations
@@ -23,20 +23,29 @@ from nerdistill.errors import DataError, NerdistillError
 from nerdistill.evaluation.benchmark_plot import benchmark_plot
 from nerdistill.evaluation.benchmark_tables import benchmark_tables, is_benchmark
 from nerdistill.evaluation.bulk import bulk_table
-from nerdistill.evaluation.memory_chart import memory_chart
+from nerdistill.evaluation.memory_chart import memory_chart, pipe_memory_chart
 from nerdistill.evaluation.pareto import pareto
 from nerdistill.evaluation.profile_tagger import profile_tables
+from nerdistill.evaluation.spacy_pipe import KIND as PIPE_KIND
+from nerdistill.evaluation.spacy_pipe import pipe_tables
 from nerdistill.evaluation.study_tables import study_table
 from nerdistill.evaluation.tables import Results, costs, markdown, markdown_table
+from nerdistill.evaluation.training_tables import KIND as TRAINING
+from nerdistill.evaluation.training_tables import training_tables
 from nerdistill.files import read_json, write_atomic
 
 FIGURE = "docs/images/pareto.svg"
 STUDIES = "results/study"
+COMPARISON = "results/compare.json"
+COMPARISON_FIGURE = "docs/images/compare.svg"
 BENCHMARK = "results/benchmark.json"
 BENCHMARK_FIGURE = "docs/images/benchmark.svg"
 BULK = "results/tagging.json"
 BULK_FIGURE = "docs/images/tagging-memory.svg"
-MARKER = re.compile(r"<!-- table: (?P<file>\S+\.json)(?: (?P<part>scores|costs|speed|latency|batches|floor|parts|ideas))? -->")
+PIPE = "results/pipeline.json"
+PIPE_FIGURE = "docs/images/pipeline-memory.svg"
+PARTS = "scores|costs|speed|latency|batches|floor|parts|ideas|rates|split|steps|memory|processes|transport"
+MARKER = re.compile(rf"<!-- table: (?P<file>\S+\.json)(?: (?P<part>{PARTS}))? -->")
 _NEARLY = re.compile(r"[^`]*<!--\s*table\b")  # a marker with a slip in it; in backticks it is only spoken of
 _END = "<!-- end of table -->"
 
@@ -121,6 +130,10 @@ def _table(root: Path, name: str, part: str | None, where: str) -> str:
         chosen = benchmark_tables(results, part or "")
     elif results.get("kind") == "profile":
         chosen = profile_tables(results, part or "")
+    elif results.get("kind") == TRAINING:
+        chosen = training_tables(results, part or "")
+    elif results.get("kind") == PIPE_KIND:
+        chosen = pipe_tables(results, part or "")
     elif "memory" in results:
         chosen = bulk_table(results)
     else:
@@ -135,13 +148,18 @@ def _table(root: Path, name: str, part: str | None, where: str) -> str:
 
 
 def figures(root: Path) -> dict[Path, str]:
-    """The pictures by where they belong: of the studies, the benchmark, and tagging at scale, where they have something to draw.
+    """The pictures by where they belong, of the results files that are there and have something to draw.
 
     Raises:
         DataError: A file is not a results file.
     """
     drawn = {root / FIGURE: pareto([read_results(path, STUDIES) for path in sorted((root / STUDIES).glob("*.json"))])}
-    for file, figure, draw in ((BENCHMARK, BENCHMARK_FIGURE, benchmark_plot), (BULK, BULK_FIGURE, memory_chart)):
+    for file, figure, draw in (
+        (COMPARISON, COMPARISON_FIGURE, lambda results: pareto([results])),
+        (BENCHMARK, BENCHMARK_FIGURE, benchmark_plot),
+        (BULK, BULK_FIGURE, memory_chart),
+        (PIPE, PIPE_FIGURE, pipe_memory_chart),
+    ):
         if (root / file).is_file():
             drawn[root / figure] = draw(read_results(root / file, file))
     return {path: text for path, text in drawn.items() if text}

@@ -5,12 +5,12 @@ Those that were kept are the program's own; of those that were not, only as much
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nerdistill.evaluation.parts import fastest
 from nerdistill.evaluation.tables import Results, markdown
 from nerdistill.labels import LabelScheme
 from nerdistill.runtime.decode import Floats, Ints, decode_tags, log_softmax, spans_of_tags, viterbi
@@ -19,8 +19,6 @@ from nerdistill.text.splitter import _WORD, places, split_words
 
 if TYPE_CHECKING:
     import onnx
-
-ROUNDS = 7
 
 
 class Idea(NamedTuple):
@@ -82,7 +80,10 @@ def measure_ideas(texts: Sequence[str], logits: Floats, offsets: Ints, scheme: L
     }
     for name, (n_sentences, length, distinct) in _CALLS.items():
         pairs[name] = (n_sentences * length, *_lstm_ways(n_sentences, length, distinct))
-    return {name: [round(1e6 * _fastest(way) / count, 4) for way in ways] for name, (count, *ways) in pairs.items()}
+    return {
+        name: [round(1e6 * seconds / count, 4) for seconds in fastest({"plain": plain, "tried": tried}).values()]
+        for name, (count, plain, tried) in pairs.items()
+    }
 
 
 def ideas_table(results: Results) -> str:
@@ -94,16 +95,6 @@ def ideas_table(results: Results) -> str:
         if key in measured
     ]
     return markdown(["tried", "expected", "before (µs a word)", "after (µs a word)", "kept"], lines)
-
-
-def _fastest(do: Callable[[], object]) -> float:
-    do()
-    best = float("inf")
-    for _ in range(ROUNDS):
-        began = time.process_time()
-        do()
-        best = min(best, time.process_time() - began)
-    return best
 
 
 def _decode_sentences(logits: Floats, offsets: Ints, scheme: LabelScheme) -> Ints:

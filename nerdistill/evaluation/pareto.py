@@ -1,4 +1,4 @@
-"""The picture of all studies: mean F1 against parameters and against words per second, with the Pareto front of each.
+"""The picture of studies: mean F1 against parameters and against words per second, with the Pareto front of each.
 
 It is one SVG file that stands alone: style, background and dark mode inside, drawn with the parts of `nerdistill.evaluation.charts`.
 """
@@ -20,8 +20,8 @@ MARGIN = 1.05
 
 # In pixels: the drawing, a panel's height, what is between two panels, a line of the legend; a panel's margins; the longest name,
 # and the room for names on the better side.
-_WIDTH, _PANEL, _GAP, _LINE = 860.0, 320.0, 66.0, 22.0
-_LEFT, _RIGHT = 52.0, 16.0
+WIDTH, PANEL, GAP, LINE = 860.0, 320.0, 66.0, 22.0
+LEFT, RIGHT = 52.0, 16.0
 _LABEL, _ROOM = 220.0, 130.0
 _LOOKS = 6  # of studies; the look 0 is the student that they share
 # The colours of report.html.j2: a picture on a page of its own has no style sheet to take them from.
@@ -29,7 +29,7 @@ _LIGHT = """--paper: #ffffff; --ink: #1a1e26; --soft: #5a6270; --line: #e3e5e9;
   --s0: #3b4252; --s1: #1d5fc2; --s2: #c2640c; --s3: #8a3f8f; --s4: #0a7d70; --s5: #7a751c; --s6: #a8324a;"""
 _DARK = """--paper: #191d24; --ink: #e6e9ee; --soft: #9ba4b2; --line: #2c323c;
   --s0: #cdd3dd; --s1: #6aa5ff; --s2: #f2a24e; --s3: #d391d8; --s4: #50c8b9; --s5: #cfc75e; --s6: #f08a9d;"""
-_STYLE = f"""
+STYLE = f"""
 svg {{ {_LIGHT} font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Helvetica Neue", Arial, sans-serif; }}
 @media (prefers-color-scheme: dark) {{ svg {{ {_DARK} }} }}
 text {{ fill: var(--ink); }} .axis {{ fill: var(--soft); font-size: 11px; }} .head {{ font-weight: 650; }}
@@ -67,7 +67,7 @@ class _Axis(NamedTuple):
         return self.cost(student) ** self.better
 
 
-_AXES = (
+AXES = (
     _Axis("parameters", lambda student: student.parameters, -1),
     _Axis("words per second", lambda student: student.speed, 1),
 )
@@ -84,12 +84,14 @@ def comparable(studies: Iterable[Results]) -> list[Results]:
 def students(studies: Iterable[Results]) -> list[Student]:
     """Every student of which F1, parameters and speed are known, once; the one that most studies share is called ``base``.
 
-    A student is known by its parameters and its scores; of several timings of it the first one counts.
+    A student is known by its parameters and its scores; of several timings of it the first one counts. Where there is but one study its
+    students go by their own names.
     """
+    studies = list(studies)
     found: dict[str, list[Student]] = {}
     for look, study in enumerate(studies, start=1):
         for row in study.get("rows") or []:
-            made = None if row["system"] == "teacher" else _student(row, str(study.get("what") or ""), look)
+            made = None if row["system"] == "teacher" else _student(row, f"{study.get('what')}: " * (len(studies) > 1), look)
             if made:
                 key = json.dumps([row["parameters"], row.get("f1_mean"), row.get("f1_by_language")], sort_keys=True)
                 found.setdefault(key, []).append(made)
@@ -97,11 +99,11 @@ def students(studies: Iterable[Results]) -> list[Student]:
     return [same[0]._replace(name="base", look=0) if same is base and len(same) > 1 else same[0] for same in found.values()]
 
 
-def _student(row: Mapping[str, Any], study: str, look: int) -> Student | None:
+def _student(row: Mapping[str, Any], before: str, look: int) -> Student | None:
     f1, parameters, speed = mean_f1(row), number(row.get("parameters")), number(row.get("words_per_second"))
     if f1 is None or not parameters or not speed or min(parameters, speed) <= 0:
         return None
-    return Student(f"{study}: {row['system']}", look, f1, parameters, speed)
+    return Student(f"{before}{row['system']}", look, f1, parameters, speed)
 
 
 def front(found: Iterable[Student], gain: Callable[[Student], float]) -> list[Student]:
@@ -124,29 +126,29 @@ def front(found: Iterable[Student], gain: Callable[[Student], float]) -> list[St
 def pareto(studies: Sequence[Results]) -> str:
     """The picture as the text of an SVG file, empty where no student has all three numbers.
 
-    Only `comparable` studies are in it. Points of the front are named where their name touches nothing.
+    Only `comparable` studies are in it. Points of the front are named where their name touches nothing; of a single study all points are.
     """
     chosen = comparable(studies)
     found = students(chosen)
     if not found:
         return ""
     teacher = first(chosen[0], "teacher")
-    keys, top = _legend(found, chosen)
-    height = top + len(_AXES) * (_PANEL + _GAP) + 8
-    parts = [tag("rect", class_="paper", width=_WIDTH, height=height, rx=8), *keys]
-    for at, axis in enumerate(_AXES):
-        above = top + 42 + at * (_PANEL + _GAP)
-        parts += _panel(found, teacher, axis, (_LEFT, above, _WIDTH - _RIGHT, above + _PANEL))
+    keys, top = legend(found, chosen)
+    height = top + len(AXES) * (PANEL + GAP) + 8
+    parts = [tag("rect", class_="paper", width=WIDTH, height=height, rx=8), *keys]
+    for at, axis in enumerate(AXES):
+        above = top + 42 + at * (PANEL + GAP)
+        parts += panel(found, teacher, axis, (LEFT, above, WIDTH - RIGHT, above + PANEL), name_all=len(chosen) == 1)
     title = tag("title", "Mean F1 of students against their parameters and their speed", id="t")
-    head = [title, tag("desc", _words(found, teacher), id="d"), tag("style", Markup(_STYLE))]
-    frame = {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {_WIDTH:.0f} {height:.0f}", "role": "img", "aria_labelledby": "t d"}
-    return tag("svg", *head, *parts, **frame, width=_WIDTH, height=height) + "\n"
+    head = [title, tag("desc", _words(found, teacher), id="d"), tag("style", Markup(STYLE))]
+    frame = {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {WIDTH:.0f} {height:.0f}", "role": "img", "aria_labelledby": "t d"}
+    return tag("svg", *head, *parts, **frame, width=WIDTH, height=height) + "\n"
 
 
 def _words(found: Sequence[Student], teacher: Mapping[str, Any] | None) -> str:
     """What the picture says, for those who do not see it."""
     said = [f"{len(found)} students." if teacher is None else f"{len(found)} students; their teacher has {percent(mean_f1(teacher))} F1."]
-    for axis in _AXES:
+    for axis in AXES:
         best = (f"{one.name}, {compact(axis.cost(one))}, {percent(one.f1)} F1" for one in front(found, axis.gain))
         said.append(f"Best by {axis.title}: {'; '.join(best)}.")
     return " ".join(said)
@@ -159,22 +161,22 @@ def _mark(look: int, x: float, y: float, size: float, note: str = "") -> Markup:
     return tag("g", made, class_="hollow") if cycle % 2 else made
 
 
-def _legend(found: Sequence[Student], studies: Sequence[Results]) -> tuple[list[Markup], float]:
+def legend(found: Sequence[Student], studies: Sequence[Results]) -> tuple[list[Markup], float]:
     """The keys of the looks that occur, in as many lines as they need, and the height that they take."""
     titles = ["base: what the studies share", *(str(study.get("title") or study.get("what")) for study in studies)]
     parts: list[Markup] = []
-    x, y = _LEFT, _LINE
+    x, y = LEFT, LINE
     for look in sorted({student.look for student in found}):
-        text = fit(titles[look], _WIDTH - _LEFT - _RIGHT - 16)
+        text = fit(titles[look], WIDTH - LEFT - RIGHT - 16)
         wide = 16 + text_width(text) + 14
-        if x > _LEFT and x + wide > _WIDTH:
-            x, y = _LEFT, y + _LINE
+        if x > LEFT and x + wide > WIDTH:
+            x, y = LEFT, y + LINE
         parts += [_mark(look, x + 5, y - 4, 5), label(x + 16, y, text)]
         x += wide
     return parts, y
 
 
-def _panel(found: Sequence[Student], teacher: Mapping[str, Any] | None, axis: _Axis, box: Box) -> list[Markup]:
+def panel(found: Sequence[Student], teacher: Mapping[str, Any] | None, axis: _Axis, box: Box, name_all: bool = False) -> list[Markup]:
     """F1 against one cost within left, top, right, bottom; heading and ticks stand outside."""
     left, top, right, bottom = box
     reference = mean_f1(teacher)
@@ -199,9 +201,10 @@ def _panel(found: Sequence[Student], teacher: Mapping[str, Any] | None, axis: _A
         at, anchor = (left + 6, "start") if axis.better > 0 else (right - 6, "end")
         parts += [rule(left, y(reference), right, y(reference), "teacher"), label(at, y(reference) - 6, text, "name", anchor)]
         taken += [(left, y(reference) - 1, right, y(reference) + 1), _extent(at, y(reference) - 6, text, anchor)]
-    for one, (cx, cy) in reversed(list(zip(best, line, strict=True))):
+    for one in [*reversed(best), *(beaten if name_all else [])]:
         ceiling = y(reference) if reference is not None and one.f1 < reference else top
-        parts += _name(fit(one.name, _LABEL), percent(one.f1), (cx, cy), axis.better, taken, (left, ceiling, right, bottom))
+        place = x(axis.cost(one)), y(one.f1)
+        parts += _name(fit(one.name, _LABEL), percent(one.f1), place, axis.better, taken, (left, ceiling, right, bottom))
     return parts
 
 

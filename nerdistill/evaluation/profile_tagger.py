@@ -1,7 +1,6 @@
 """Where a tagger's time goes, part by part from text to entities, for each backend; and how large its batches should be.
 
-One thread, words met before. Each part is run alone on what the part before gave, in turn with the others, and the fastest of some rounds
-counts; times are those of the processor, so that another process costs little. Run it with
+One thread, words met before; parts are timed as `nerdistill.evaluation.parts` says. Run it with
 ``python -m nerdistill.evaluation.profile_tagger BUNDLE TEXT... [--results FILE]``.
 """
 
@@ -11,36 +10,32 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any
 
 from nerdistill.errors import MissingExtraError, NerdistillError
 from nerdistill.evaluation.ideas import ideas_table, measure_ideas
 from nerdistill.evaluation.machine import results_frame
+from nerdistill.evaluation.parts import Parts, fastest, with_rest
 from nerdistill.evaluation.tables import MISSING, Results, compact, markdown, percent
+from nerdistill.evaluation.texts import read_texts
 from nerdistill.files import write_json
 from nerdistill.labels import LabelScheme
 from nerdistill.runtime.backends import BACKENDS, Backend
 from nerdistill.runtime.bundle import BundleInfo, Variant, open_bundle
-from nerdistill.runtime.decode import decode_tags, spans_of_tags
-from nerdistill.runtime.tagger import Tagger, batches, entities
+from nerdistill.runtime.tagger import Tagger
 from nerdistill.text.splitter import split_words
-from nerdistill.text.windows import cut
 
 KIND = "profile"
 BUDGETS = (512, 1024, 2048, 4096)
 """Padded words of one call of the network that are tried."""
 
-ROUNDS = 7
 SHORT = range(18, 23)
 """Words of the texts whose latency is told."""
 
 MOST_SHORT = 100
 PARTS = ("split", "encode", "batch", "network", "decode", "spans", "entities", "rest")
-T = TypeVar("T")
 
 
 def profile(path: Path, texts: Sequence[str], systems: Iterable[tuple[Backend, Variant]]) -> list[dict[str, Any]]:
@@ -82,40 +77,15 @@ def systems_of(info: BundleInfo) -> list[tuple[Backend, Variant]]:
 
 
 def _parts(tagger: Tagger, texts: Sequence[str]) -> dict[str, Any]:
-    network, info, scheme = tagger._open(), tagger.info, tagger.scheme
-    words = [split_words(text) for text in texts]
-    flat = [word for inside in words for word in inside]
-    rows, table = network.encode(flat)
-    costs = np.ones(len(rows), dtype=np.int64) if info.inputs == "words" else table.lengths[rows].astype(np.int64)
-    logits, offsets = tagger.logits(words)
-
-    def batch() -> list[Any]:
-        parts = batches(cut(costs, offsets, info.window, info.overlap), tagger.budget)
-        return [network.collate([rows[window.start : window.stop] for window in part], table) for part in parts]
-
-    arrays = batch()
-    tags = decode_tags(logits, offsets, scheme)
-    found = spans_of_tags(tags, logits, offsets, scheme)
-    seconds = _fastest(
-        {
-            "split": lambda: [split_words(text) for text in texts],
-            "encode": lambda: network.encode([word for inside in words for word in inside]),
-            "batch": batch,
-            "network": lambda: [network.run(inputs) for inputs in arrays],
-            "decode": lambda: decode_tags(logits, offsets, scheme),
-            "spans": lambda: spans_of_tags(tags, logits, offsets, scheme),
-            "entities": lambda: [*map(entities, texts, words, found)],
-            "whole": lambda: [*tagger.pipe(texts, len(texts))],
-        }
-    )
-    whole = seconds.pop("whole")
-    seconds["rest"] = max(0.0, whole - sum(seconds.values()))
-    padded = sum(next(array.size for name, array in inputs.items() if name in ("word_index", "first_piece")) for inputs in arrays)
+    parts = Parts(tagger, texts, [split_words(text) for text in texts])
+    seconds = fastest({**parts.jobs(), "whole": lambda: [*tagger.pipe(texts, len(texts))]})
+    each = with_rest(seconds)
+    n_words = len(parts.words)
     return {
-        "words": len(flat),
-        "microseconds": {name: round(1e6 * seconds[name] / len(flat), 4) for name in PARTS},
-        "words_per_second": round(len(flat) / whole),
-        "padding": round(padded / len(flat), 4),
+        "words": n_words,
+        "microseconds": {name: round(1e6 * each[name] / n_words, 4) for name in PARTS},
+        "words_per_second": round(n_words / seconds["whole"]),
+        "padding": round(parts.padded / n_words, 4),
     }
 
 
@@ -128,7 +98,7 @@ def _budgets(tagger: Tagger, texts: Sequence[str]) -> dict[str, Any]:
 
     for budget in BUDGETS:
         read(budget)
-    seconds = _fastest({str(budget): lambda budget=budget: read(budget) for budget in BUDGETS})  # type: ignore[misc]
+    seconds = fastest({str(budget): lambda budget=budget: read(budget) for budget in BUDGETS})  # type: ignore[misc]
     return {"words_per_second_by_budget": {budget: round(n_words / taken) for budget, taken in seconds.items()}}
 
 
@@ -136,16 +106,9 @@ def _latencies(tagger: Tagger, texts: Sequence[str]) -> dict[str, Any]:
     short = [text for text in texts if len(split_words(text)) in SHORT][:MOST_SHORT]
     if not short:
         return {}
-    import spacy
+    from nerdistill.evaluation.spacy_pipe import make_pipeline
 
-    from nerdistill.pipeline.component import NerDistill
-    from nerdistill.pipeline.tokenizer import SplitterTokenizer
-
-    nlp = spacy.blank("xx")
-    nlp.tokenizer = SplitterTokenizer(nlp.vocab)
-    component = nlp.add_pipe("nerdistill", config={"threads": 1, "variant": tagger.bundle.variant, "backend": tagger.backend})
-    assert isinstance(component, NerDistill)
-    component.bundle = tagger.bundle
+    nlp = make_pipeline(tagger.bundle, 1, tagger.backend)
     return {"latency_ms_p50": _median_ms(tagger, short), "spacy_latency_ms_p50": _median_ms(nlp, short)}
 
 
@@ -156,17 +119,6 @@ def _median_ms(read: Callable[[str], object], texts: Sequence[str]) -> float:
         read(texts[number % len(texts)])
         taken.append(time.perf_counter() - began)
     return round(1e3 * statistics.median(taken[len(texts) :]), 4)
-
-
-def _fastest(jobs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Seconds of the processor that each takes at the least; they take turns."""
-    seconds = dict.fromkeys(jobs, float("inf"))
-    for _ in range(ROUNDS):
-        for name, job in jobs.items():
-            began = time.process_time()
-            job()
-            seconds[name] = min(seconds[name], time.process_time() - began)
-    return seconds
 
 
 def profile_tables(results: Results, part: str = "") -> str:
@@ -205,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, metavar="FILE", help="Write a results file.")
     options = parser.parse_args(arguments)
     try:
-        texts = _read(options.texts, options.limit)
+        texts = read_texts(options.texts, options.limit)
         about = open_bundle(options.bundle).info
         rows = profile(options.bundle, texts, systems_of(about))
     except NerdistillError as error:
@@ -221,18 +173,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_json(options.results, results)
     print(profile_tables(results))  # noqa: T201
     return 0
-
-
-def _read(paths: Iterable[Path], limit: int) -> list[str]:
-    """Texts of the files in turn, one of each, so that neighbours are of different files."""
-    from nerdistill.corpus.readers import ReadOptions, read
-
-    by_file = []
-    for path in paths:
-        sentences = [" ".join(sentence.words) for sentence in read(path, options=ReadOptions(labelled=False))]
-        by_file.append(sentences[:limit] if limit else sentences)
-    longest = max(map(len, by_file), default=0)
-    return [texts[at] for at in range(longest) for texts in by_file if at < len(texts)]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +18,7 @@ from spacy.pipeline.span_ruler import prioritize_existing_ents_filter
 from spacy.tokens import Doc, Span, SpanGroup
 
 from nerdistill.errors import BundleError, ConfigError
+from nerdistill.pipeline.transport import remember_codecs
 from nerdistill.records import WordSpan
 from nerdistill.runtime.backends import Backend, check_backend, open_for
 from nerdistill.runtime.bundle import VARIANTS, Bundle, Variant, bundle_from_bytes
@@ -72,7 +74,7 @@ class NerDistill(Pipe):
         self._source = None if bundle is None else str(bundle)
         self._bundle: Bundle | None = None
         self._tagger: Tagger | None = None
-        _register_score()
+        _prepare_spacy()
         if bundle is not None and Path(bundle).is_dir():
             self.bundle = open_for(Path(bundle), variant, backend)
 
@@ -172,9 +174,14 @@ class NerDistill(Pipe):
         ]
 
     def set_annotations(self, docs: Iterable[Doc], found: Iterable[list[WordSpan]]) -> None:
-        """Write what `predict` found; tokens that are blocked for entities stay so."""
+        """Write what `predict` found; tokens that are blocked for entities stay so.
+
+        Labels stay in the vocabulary when a memory zone ends, as those of spaCy's own components do: a doc that was made before the zone
+        outlives it.
+        """
         for doc, spans in zip(docs, found, strict=True):
-            group = [Span(doc, span.start, span.stop, label=span.label) for span in spans]
+            add = partial(doc.vocab.strings.add, allow_transient=False)  # type: ignore[call-arg]  # spaCy's stub lacks it
+            group = [Span(doc, span.start, span.stop, label=add(span.label)) for span in spans]
             blocked = [token.i for token in doc if token.ent_iob == 3 and not token.ent_type] if doc.has_annotation("ENT_IOB") else []
             free = [span for span in group if not any(span.start <= at < span.end for at in blocked)] if blocked else group
             chosen = list(self.ents_filter(doc.ents, free))
@@ -244,7 +251,9 @@ def span_score(span: Span) -> float | None:
     return None
 
 
-def _register_score() -> None:
+def _prepare_spacy() -> None:
+    """What the component needs once in a process, whichever way it came there."""
+    remember_codecs()
     if not Span.has_extension("score"):
         Span.set_extension("score", getter=span_score)
 
@@ -253,7 +262,7 @@ def _restore(kind: type[NerDistill], name: str, state: dict[str, Any]) -> NerDis
     component = kind.__new__(kind)
     component.name = name
     component.__dict__.update(state, _tagger=None)
-    _register_score()
+    _prepare_spacy()
     return component
 
 

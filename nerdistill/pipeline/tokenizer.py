@@ -13,7 +13,7 @@ from spacy.util import registry
 from spacy.vocab import Vocab
 
 from nerdistill.errors import BundleError
-from nerdistill.text.splitter import NAME, split
+from nerdistill.text.splitter import NAME, split_words
 
 
 def make_tokenizer() -> Callable[[Language], SplitterTokenizer]:
@@ -49,16 +49,24 @@ class SplitterTokenizer:
         words: list[str] = []
         spaces: list[bool] = []
         end = 0
-        for start, stop in [*split(text), (len(text), len(text))]:
-            gap = text[end:start]
-            if gap.startswith(" ") and words:
+        for word in split_words(text):
+            if words and text.startswith(" ", end):
                 spaces[-1] = True
-                gap = gap[1:]
-            for word in (gap, text[start:stop]):
-                if word:
-                    words.append(word)
-                    spaces.append(False)
-            end = stop
+                end += 1
+            if not text.startswith(word, end):
+                start = text.index(word, end)  # only white space stands before it, so it is found where it begins
+                words.append(text[end:start])
+                spaces.append(False)
+                end = start
+            words.append(word)
+            spaces.append(False)
+            end += len(word)
+        if words and text.startswith(" ", end):
+            spaces[-1] = True
+            end += 1
+        if end < len(text):
+            words.append(text[end:])
+            spaces.append(False)
         return Doc(self.vocab, words=words, spaces=spaces)
 
     def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:

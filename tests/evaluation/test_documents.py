@@ -209,10 +209,17 @@ def shown(root: ElementTree.Element) -> list[tuple[str, float, float, float, flo
 
 def test_the_picture_names_the_front_and_the_teacher_in_both_panels() -> None:
     """Prevents points that matter without a name, and a front of points that are beaten."""
-    texts = [text for text, *_ in shown(drawn([SIZES]))]
+    texts = [text for text, *_ in shown(drawn([SIZES, study("other", student("like none", 0.6, 9e7, 1e3))]))]
     for name in ("size: small 70.0", "size: middle 78.0", "size: big 82.0", "teacher, 118M parameters: 86.0"):
         assert texts.count(name) == 2, name
     assert not any("clumsy" in text for text in texts)
+
+
+def test_a_single_study_names_all_its_students() -> None:
+    """Prevents a comparison in which nobody can tell which point is whose."""
+    texts = [text for text, *_ in shown(drawn([SIZES]))]
+    assert {"small 70.0", "middle 78.0", "big 82.0"} <= set(texts)
+    assert any(text.startswith("clumsy") for text in texts)
 
 
 @pytest.mark.parametrize("count", [1, 2, 9, 40])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nerdistill.evaluation import ideas, profile_tagger
+from nerdistill.evaluation import ideas, parts, profile_tagger
 from nerdistill.evaluation.ideas import IDEAS, _decode_sentences, _lstm_ways
 from nerdistill.files import read_json
 from nerdistill.labels import LabelScheme
@@ -28,8 +28,7 @@ def text(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One round each."""
-    monkeypatch.setattr(profile_tagger, "ROUNDS", 1)
-    monkeypatch.setattr(ideas, "ROUNDS", 1)
+    monkeypatch.setattr(parts, "ROUNDS", 1)
     monkeypatch.setattr(ideas, "_CALLS", {"scan": (2, 3, 4)})
 
 

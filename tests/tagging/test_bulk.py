@@ -13,14 +13,17 @@ import pytest
 
 from nerdistill.cli.tag import size_of
 from nerdistill.errors import ConfigError, DataError
-from nerdistill.evaluation.bulk import Memory, bulk_table, make_corpus
+from nerdistill.evaluation.bulk import bulk_table, make_corpus, take_sample
 from nerdistill.evaluation.memory_chart import memory_chart
+from nerdistill.evaluation.resident import Memory
 
 RESULTS = {
     "data": {"corpus_bytes": 1_000_000_000},
     "workers": 2,
     "complete": True,
     "identical_after_kills": False,
+    "kills": [{}, {}],
+    "agreement": {"documents": 9, "nlp.pipe": True, "ray": None},
     "memory": {"seconds": [0.0, 60.0, 120.0], "bytes": [1_000_000, 500_000_000, 480_000_000]},
     "rows": [
         {"system": "in memory, 1 process", "words_per_second": 100_000.0},
@@ -31,6 +34,7 @@ RESULTS = {
             "share_of_in_memory": 0.9,
             "share_of_in_memory_at_once": 0.947,
             "peak_bytes": 500_000_000,
+            "core_hours_per_terabyte": 1234.5,
         },
     ],
 }
@@ -49,11 +53,29 @@ def test_corpus_has_its_size_and_ids(tmp_path: Path) -> None:
         make_corpus(tmp_path / "corpus.jsonl", [str(tmp_path / "in.txt")], 5000)
 
 
+def test_sample_is_of_all_parts(tmp_path: Path) -> None:
+    """Prevents a speed in memory that is of the corpus's first language alone."""
+    corpus, sample = tmp_path / "corpus.jsonl", tmp_path / "sample.jsonl"
+    corpus.write_bytes(b"".join(b"%d\n" % at for at in range(200_000)))
+    take_sample(corpus, 200_000, sample)
+    taken = [int(line) for line in sample.read_bytes().split()]
+    assert 15_000 < len(taken) < 25_000
+    assert taken == sorted(set(taken))
+    assert {at // 50_000 for at in taken} == {0, 1, 2, 3}
+    corpus.write_bytes(b"1\n2\n")
+    take_sample(corpus, 2, sample)
+    assert sample.read_bytes() == corpus.read_bytes(), "a small corpus is its own sample"
+
+
 def test_table_and_picture() -> None:
     """Prevents a failed check that the table does not show, and a picture that is no SVG."""
     lines = bulk_table(RESULTS).split("\n")
-    assert lines[4].split(" | ")[1:5] == ["180k", "90.0", "94.7", "500 MB"]
-    assert lines[4].endswith("yes | no |")
+    assert lines[4].rstrip(" |").split(" | ")[1:5] == ["180k", "90.0", "94.7", "500 MB"]
+    assert "| every id once, in its order | yes |" in lines
+    assert "| the same bytes after 2 kills | no |" in lines
+    assert "| the same entities from `nlp.pipe` | yes |" in lines
+    assert not any("Ray" in line for line in lines), "what was not tried is shown as something"
+    assert lines[-2].endswith("| 1,234 |")
     drawn = memory_chart(RESULTS)
     root = ElementTree.fromstring(drawn)
     assert root.tag.endswith("svg")
