@@ -348,10 +348,10 @@ class TestExport:
         graph = onnx.load(tmp_path / "small.onnx").graph
         operators = Counter(node.op_type for node in graph.node)
         linears = sum(isinstance(module, torch.nn.Linear) for module in student.modules())
-        assert operators["MatMulInteger"] == linears + LAYERS, "queries and keys, one layer, are two products"
-        assert operators["MatMul"] == 2 * LAYERS, "of queries with keys and of probabilities with values, which are no weights"
+        assert operators["MatMulInteger"] == linears + LAYERS - 1, "queries and keys, one layer, are two products; the head stays"
+        assert operators["MatMul"] == 2 * LAYERS + 1, "of queries with keys and of probabilities with values, and the head"
         large = {weight.name for weight in graph.initializer if weight.data_type == onnx.TensorProto.FLOAT and len(weight.dims) > 1}
-        assert large == {"embeddings_positions"}
+        assert large == {"embeddings_positions", "logits_w"}
         small = onnxruntime.InferenceSession(tmp_path / "small.onnx", providers=["CPUExecutionProvider"])
         given_ = feed(batch_of([[1, 2, 3], [4, 1]]))
         exact, rounded = (session.run(["logits"], given_)[0] for session in (full, small))
