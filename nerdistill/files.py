@@ -6,17 +6,21 @@ import ctypes
 import json
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nerdistill.errors import ConfigError
+
 DONE = "done.json"
 """Name of the marker that is written last into a finished folder."""
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have what was written to a file or a folder on disk before anything else is done."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -30,12 +34,12 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         beside.write_bytes(content.encode() if isinstance(content, str) else content)
-        _sync(beside)
+        sync(beside)
         beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -67,12 +71,12 @@ def folder_beside(path: Path, done: dict[str, Any]) -> Iterator[Path]:
         yield beside
         write_json(beside / DONE, done)
         for file in beside.rglob("*"):
-            _sync(file)
+            sync(file)
         _put(beside, path)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
     shutil.rmtree(beside, ignore_errors=True)
 
 
@@ -111,3 +115,29 @@ def finished(path: Path, **expected: Any) -> bool:
     except ValueError:
         return False
     return isinstance(found, dict) and all(found.get(key) == value for key, value in expected.items())
+
+
+@contextmanager
+def exclusive(path: Path, advice: str, wait: bool = False) -> Iterator[None]:
+    """Keep a second process out. The system lets go of the lock when its holder ends, however it ends.
+
+    Args:
+        path: The file that is locked; it names the holder.
+        advice: What to do where another process holds it, for the error.
+        wait: Wait for that process instead.
+
+    Raises:
+        ConfigError: Another process holds it, and this one is not to wait.
+    """
+    import fcntl
+
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            file.seek(0)
+            raise ConfigError(f"{path.parent}: in use by {file.read().strip() or 'another process'}; {advice}") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield

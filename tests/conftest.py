@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +83,15 @@ def bundle_path(tmp_path: Path, student: Student, vocabulary: Vocabulary) -> Pat
 def toy_config(tmp_path: Path, tokenizer: Tokenizer) -> Path:
     """A whole run that takes seconds: four languages, a random two-layer teacher."""
     return write_toy_run(tmp_path, tokenizer)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A cluster of this machine with two workers."""
+    ray = importlib.import_module("ray")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("RAY_worker_niceness", "0")  # its own is to stand back, for minutes beside anything that is busy
+        patched.setenv("RAY_AUTH_MODE", "disabled")
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=100 << 20)
+        yield ray
+        ray.shutdown()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,8 +12,7 @@ from typing import Any
 from nerdistill import __version__
 from nerdistill.config import RunConfig
 from nerdistill.corpus.language_id import as_tsv
-from nerdistill.errors import ConfigError
-from nerdistill.files import finished, write_atomic, write_json
+from nerdistill.files import exclusive, finished, write_atomic, write_json
 from nerdistill.fingerprint import fingerprint, fingerprint_sentences
 from nerdistill.steps.prepare import RunData, prepare
 from nerdistill.students.vocabulary import weigh
@@ -183,15 +179,5 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "run.lock"
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError as error:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise ConfigError(f"{folder}: in use by {holder}; wait for it, or choose another folder with --out") from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+    with exclusive(folder / "run.lock", "wait for it, or choose another folder with --out", wait):
         yield

@@ -19,13 +19,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from nerdistill.students.base import STUDENTS, ModelOutput, ParamGroup, Shape, Student, StudentKind
 from nerdistill.students.parts.dropout import Dropout
 from nerdistill.students.parts.onnx_graph import Graph
-from nerdistill.students.parts.piece_table import NarrowTableOptions
+from nerdistill.students.parts.piece_table import TableWidthOptions
 from nerdistill.students.parts.pooling import PieceEmbedding, Pooling
 from nerdistill.students.parts.recurrent import BidirectionalLSTM
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     import onnx
 
 
-class BiLSTMOptions(NarrowTableOptions):
+class BiLSTMOptions(TableWidthOptions):
     """Shape of the BiLSTM student.
 
     Attributes:
         embedding_width: Columns of a piece's vector, and of the piece table unless the next two say otherwise; most of the parameters.
         table_width: Columns of the piece table; None for as many as the vectors have. A linear map makes vectors of its rows.
-        define: The unit that makes vectors of rows instead, and the table's columns; see `NarrowTableOptions`.
+        define: The unit that makes vectors of rows instead, and the table's columns; see `TableWidthOptions`.
         pooling: How pieces become words, ``mean``, ``first_mean`` or ``first_mean_last``; see `PieceEmbedding`.
         hidden_width: LSTM units per direction; most of the time.
         projection_width: Width of the layer between LSTM and head.
@@ -47,23 +47,10 @@ class BiLSTMOptions(NarrowTableOptions):
     """
 
     embedding_width: int = Field(default=96, ge=1, le=4096)
-    table_width: int | None = Field(default=None, ge=1, le=4096)
     pooling: Pooling = "first_mean"
     hidden_width: int = Field(default=160, ge=1, le=4096)
     projection_width: int = Field(default=128, ge=1, le=4096)
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
-
-    @model_validator(mode="after")
-    def _one_width(self) -> BiLSTMOptions:
-        if self.define and self.table_width:
-            found = f"define.width = {self.define.width} and table_width = {self.table_width}"
-            raise ValueError(f"{found} both say the table's width; leave one out")
-        return self
-
-    @property
-    def columns(self) -> int:
-        """Of the piece table."""
-        return self.define.width if self.define else self.table_width or self.embedding_width
 
 
 class BiLSTM(Student):

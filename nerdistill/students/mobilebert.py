@@ -43,7 +43,7 @@ from nerdistill.students.parts.dropout import Dropout
 from nerdistill.students.parts.norm import Norm
 from nerdistill.students.parts.onnx_graph import Graph
 from nerdistill.students.parts.piece_sequence import at_words, write_at_words, write_mask
-from nerdistill.students.parts.piece_table import NarrowTableOptions
+from nerdistill.students.parts.piece_table import TableWidthOptions
 from nerdistill.students.parts.positioned import INITIAL_DEVIATION
 from nerdistill.students.parts.transformer_layer import Activation
 from nerdistill.students.parts.trigram import TrigramEmbedding
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     import onnx
 
 
-class MobileBertOptions(NarrowTableOptions):
+class MobileBertOptions(TableWidthOptions):
     """Shape of the MobileBERT student.
 
     Attributes:
@@ -70,7 +70,7 @@ class MobileBertOptions(NarrowTableOptions):
         positions: Most pieces read at once, begin and end included; longer text is windowed. A word has up to 16.
         embedding_width: Columns of a piece's vector, and of the piece table unless the next two say otherwise.
         table_width: Columns of the piece table; None for as many as the vectors have. A linear map makes vectors of its rows.
-        define: The unit that makes vectors of rows instead, and the table's columns; see `NarrowTableOptions`.
+        define: The unit that makes vectors of rows instead, and the table's columns; see `TableWidthOptions`.
         dropout: Probability, on the embeddings, on what each block adds to its input and before the head.
     """
 
@@ -85,7 +85,6 @@ class MobileBertOptions(NarrowTableOptions):
     activation: Activation = "relu"
     positions: int = Field(default=258, ge=16 + ENDS, le=8192)
     embedding_width: int = Field(default=64, ge=1, le=4096)
-    table_width: int | None = Field(default=None, ge=1, le=4096)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
 
     @model_validator(mode="after")
@@ -93,18 +92,6 @@ class MobileBertOptions(NarrowTableOptions):
         if self.inner_width % self.heads:
             raise ValueError(f"inner_width = {self.inner_width} cannot be shared by heads = {self.heads}; take a divisor of it")
         return self
-
-    @model_validator(mode="after")
-    def _one_width(self) -> MobileBertOptions:
-        if self.define and self.table_width:
-            found = f"define.width = {self.define.width} and table_width = {self.table_width}"
-            raise ValueError(f"{found} both say the table's width; leave one out")
-        return self
-
-    @property
-    def columns(self) -> int:
-        """Of the piece table."""
-        return self.define.width if self.define else self.table_width or self.embedding_width
 
 
 class MobileBert(Student):

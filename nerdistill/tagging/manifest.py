@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nerdistill.errors import ConfigError
+from nerdistill.files import sync
 
 NAME = "_manifest.jsonl"
 """Of the file; readers of data sets pass over names that begin so."""
@@ -92,33 +91,3 @@ def _changes(name: str, before: Any, now: Any) -> Iterator[str]:
     elif before != now:
         values = [json.dumps(value, ensure_ascii=False) for value in (before, now)]
         yield f"{name} changed" + (f" from {values[0]} to {values[1]}" if max(map(len, values)) < 40 else "")
-
-
-def sync(path: Path) -> None:
-    """Have what was written to a file or a folder on disk before anything else is done."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep a second process out. The system lets go of the lock when its holder ends, however it ends.
-
-    Raises:
-        ConfigError: Another process holds it.
-    """
-    import fcntl
-
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            raise ConfigError(f"{path.parent}: in use by {file.read().strip() or 'another process'}; wait for it") from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield

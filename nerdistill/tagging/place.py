@@ -14,7 +14,8 @@ from itertools import islice
 from pathlib import Path
 
 from nerdistill.errors import ConfigError
-from nerdistill.tagging.manifest import NAME, Manifest, sync
+from nerdistill.files import sync
+from nerdistill.tagging.manifest import NAME, Manifest
 from nerdistill.tagging.shards import Plan
 from nerdistill.tagging.sinks import SUFFIXES, check_format, format_of, join, open_sink, reject_line, writing
 from nerdistill.tagging.sources import Reject

@@ -21,6 +21,7 @@ from types import FrameType
 from typing import IO, Any, Literal, Protocol, TypeAlias, get_args
 
 from nerdistill.errors import ConfigError, DataError, NerdistillError
+from nerdistill.files import exclusive
 from nerdistill.fingerprint import sha256_file
 from nerdistill.runtime.backends import Backend, open_for
 from nerdistill.runtime.bundle import Variant
@@ -28,7 +29,7 @@ from nerdistill.runtime.session import cores
 from nerdistill.runtime.tagger import Tagger
 from nerdistill.tagging.batch import RESULTS, tag_batch
 from nerdistill.tagging.language import LanguageFilter
-from nerdistill.tagging.manifest import NAME, Manifest, locked
+from nerdistill.tagging.manifest import NAME, Manifest
 from nerdistill.tagging.place import Place, check_vacant, clear, finish, place_of, sweep
 from nerdistill.tagging.pool import Pool
 from nerdistill.tagging.progress import Progress
@@ -221,7 +222,7 @@ def _folder_of(place: Place) -> Iterator[None]:
     """The run's folder, locked; one that this call made is gone again if nothing was begun in it."""
     place.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with locked(place.folder / "_lock"):
+        with exclusive(place.folder / "_lock", "wait for it"):
             yield
     finally:
         names = {path.name for path in place.folder.iterdir()} if place.folder.is_dir() else set()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nerdistill.errors import BundleError, DataError, NerdistillError
+from nerdistill.files import sync
 from nerdistill.fingerprint import fingerprint
 from nerdistill.runtime.backends import Backend, open_for
 from nerdistill.runtime.bundle import TOKENIZER, VARIANTS, Bundle, Variant
@@ -27,7 +28,6 @@ from nerdistill.runtime.tagger import Tagger
 from nerdistill.tagging.batch import RESULTS, Columns, tag_batch
 from nerdistill.tagging.from_parquet import open_parquet, row_schema
 from nerdistill.tagging.language import LanguageFilter
-from nerdistill.tagging.manifest import sync
 from nerdistill.tagging.reading import opened, read
 from nerdistill.tagging.shards import Shard
 from nerdistill.tagging.sinks import SUFFIXES, open_sink, reject_line, writing

@@ -14,7 +14,6 @@ into memory; nothing is copied until a batch needs it.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ import numpy.typing as npt
 
 from nerdistill.corpus.encoded import Targets
 from nerdistill.errors import DataError
-from nerdistill.files import DONE, finished, read_json, write_json
+from nerdistill.files import DONE, finished, read_json, sync, write_json
 
 SHARD_SENTENCES = 2048
 
@@ -67,9 +66,7 @@ def write_shard(
     beside = path.with_suffix(".part")
     with pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    handle = os.open(beside, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
+    sync(beside)
     beside.replace(path)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from nerdistill.errors import ConfigError
-from nerdistill.tagging.manifest import NAME, Manifest, locked
+from nerdistill.files import exclusive
+from nerdistill.tagging.manifest import NAME, Manifest
 
 IDENTITY = {"the input": {"a.txt": "1"}, "--threshold": 0.0}
 
@@ -49,7 +50,8 @@ def test_manifest_that_never_began(tmp_path: Path) -> None:
 
 def test_second_process_is_kept_out(tmp_path: Path) -> None:
     """Prevents two runs that write the same shards."""
-    with locked(tmp_path / "_lock"), pytest.raises(ConfigError, match="in use by process"), locked(tmp_path / "_lock"):
+    lock = tmp_path / "_lock"
+    with exclusive(lock, "wait for it"), pytest.raises(ConfigError, match="in use by process"), exclusive(lock, "wait for it"):
         pass
-    with locked(tmp_path / "_lock"):
+    with exclusive(lock, "wait for it"):
         pass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
 import sys
@@ -35,18 +34,6 @@ pytestmark = [
 
 TEXTS: list[str | None] = [f"Anna Schmidt besucht Berlin am {day}. Mai ." for day in range(24)]
 TEXTS[5], TEXTS[17] = None, "Anna " * 30
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A cluster of this machine with two workers."""
-    ray = importlib.import_module("ray")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("RAY_worker_niceness", "0")  # its own is to stand back, for minutes beside anything that is busy
-        patched.setenv("RAY_AUTH_MODE", "disabled")
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=100 << 20)
-        yield ray
-        ray.shutdown()
 
 
 @pytest.fixture

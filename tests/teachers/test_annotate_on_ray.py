@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -33,18 +32,6 @@ pytest.importorskip("ray.data", exc_type=ImportError)
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*", "ignore::FutureWarning:ray.*", "ignore::ResourceWarning")
 
 LENGTHS = [4, 1, 7, 3, 5, 2, 6, 3]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A cluster of this machine with two workers."""
-    ray = importlib.import_module("ray")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("RAY_worker_niceness", "0")  # its own is to stand back, for minutes beside anything that is busy
-        patched.setenv("RAY_AUTH_MODE", "disabled")
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=100 << 20)
-        yield ray
-        ray.shutdown()
 
 
 @pytest.fixture

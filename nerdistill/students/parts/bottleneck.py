@@ -8,11 +8,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nerdistill.students.parts.dropout import Dropout
 from nerdistill.students.parts.norm import Norm, make_norm, write_normed
 from nerdistill.students.parts.onnx_graph import Graph
+from nerdistill.students.parts.self_attention import attended
 from nerdistill.students.parts.transformer_layer import Activation
 
 AttentionInput: TypeAlias = Literal["shared", "bottleneck", "block"]
@@ -51,12 +51,7 @@ class TwoInputAttention(nn.Module):
         """
         query, key = (self._by_head(part) for part in self.query_key(asking).chunk(2, dim=-1))
         value = self._by_head(self.value(told))
-        if told.device.type == "cpu":  # as in SelfAttention: the kernel's backward pass in bfloat16 is slow there
-            with torch.autocast("cpu", enabled=False):
-                context = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), attn_mask=real)
-        else:
-            context = F.scaled_dot_product_attention(query, key, value, attn_mask=real)
-        read: Tensor = self.output(context.transpose(1, 2).flatten(2))
+        read: Tensor = self.output(attended(query, key, value, real).transpose(1, 2).flatten(2))
         return read
 
     def scores(self, asking: Tensor) -> Tensor:

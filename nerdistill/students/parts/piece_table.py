@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from pydantic import SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -36,6 +36,31 @@ class NarrowTableOptions(Options):
         """Leave out what is not asked for, so that a run from before there was such an option keeps its fingerprint."""
         dumped: dict[str, Any] = dump(self)
         return {key: value for key, value in dumped.items() if key not in ("define", "table_width") or value is not None}
+
+
+class TableWidthOptions(NarrowTableOptions):
+    """The same for a student that has a setting for the table's width beside that of the vectors.
+
+    Attributes:
+        embedding_width: Columns of a piece's vector, and of the piece table unless the next two say otherwise.
+        table_width: Columns of the piece table; None for as many as the vectors have. A linear map makes vectors of its rows.
+        define: The unit that makes vectors of rows instead, and the table's columns.
+    """
+
+    embedding_width: int = Field(ge=1, le=4096)
+    table_width: int | None = Field(default=None, ge=1, le=4096)
+
+    @model_validator(mode="after")
+    def _one_width(self) -> Self:
+        if self.define and self.table_width:
+            found = f"define.width = {self.define.width} and table_width = {self.table_width}"
+            raise ValueError(f"{found} both say the table's width; leave one out")
+        return self
+
+    @property
+    def columns(self) -> int:
+        """Of the piece table."""
+        return self.define.width if self.define else self.table_width or self.embedding_width
 
 
 class PieceTable(nn.Module):

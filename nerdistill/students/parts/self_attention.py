@@ -15,6 +15,14 @@ _PARTS = {"query": [0, 2, 1, 3], "key": [0, 2, 3, 1], "value": [0, 2, 1, 3]}
 """In the order of the layer, with the order of ``[B, S, A, d_k]``'s axes in the exported products."""
 
 
+def attended(query: Tensor, key: Tensor, value: Tensor, real: Tensor) -> Tensor:
+    """What each piece reads of the others: ``[B, A, S, d]`` each to the same shape; ``real`` ``[B, 1, 1, S]``, True where it may be."""
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=real)
+    with torch.autocast("cpu", enabled=False):  # the kernel's backward pass in bfloat16 takes five times as long there as in float32
+        return F.scaled_dot_product_attention(query.float(), key.float(), value.float(), attn_mask=real)
+
+
 class SelfAttention(nn.Module):
     """Every piece reads every real piece of its sentence.
 
@@ -36,12 +44,7 @@ class SelfAttention(nn.Module):
     def forward(self, states: Tensor, real: Tensor) -> Tensor:
         """``[B, S, width]`` to the same shape; ``real`` ``[B, 1, 1, S]``, True where a piece may be read."""
         query, key, value = (self._by_head(part) for part in self.query_key_value(states).chunk(3, dim=-1))
-        if states.device.type == "cpu":  # the kernel's backward pass in bfloat16 takes five times as long there as in float32
-            with torch.autocast("cpu", enabled=False):
-                context = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), attn_mask=real)
-        else:
-            context = F.scaled_dot_product_attention(query, key, value, attn_mask=real)
-        read: Tensor = self.output(context.transpose(1, 2).flatten(2))
+        read: Tensor = self.output(attended(query, key, value, real).transpose(1, 2).flatten(2))
         return read
 
     def scores(self, states: Tensor) -> Tensor:
