@@ -158,7 +158,7 @@ def _opened(
         words = {name: [sentence.words for sentence in part] for name, part in texts.items()}
         singles = {name: {length: documents(part, length) for length in benchmark.lengths} for name, part in texts.items()}
         for name, process in processes.items():
-            reads = [text for text in texts if benchmark.contestants[name].reads(benchmark.texts[text])]
+            reads = [text for text in texts if benchmark.reads(name, text)]
             process(worker.take_texts, {text: words[text] for text in reads}, {text: singles[text] for text in reads})
         yield processes, facts
 
@@ -179,7 +179,7 @@ def _first_rows(benchmark: Benchmark, facts: Mapping[str, Mapping[str, Any]]) ->
     for name, settings in benchmark.contestants.items():
         about = {key: value for key, value in facts[name].items() if key != "types"}
         for text in benchmark.texts:
-            if settings.reads(benchmark.texts[text]):
+            if benchmark.reads(name, text):
                 rows[name, text] = {"system": name, "text": text, "kind": settings.kind, **about, "description": _describe(settings, about)}
     return rows
 
@@ -263,7 +263,7 @@ def _floors(benchmark: Benchmark, texts: Mapping[str, Sequence[Sentence]], log: 
         if not isinstance(settings, BundleContestant):
             continue
         log.say(f"floor of {name}")
-        text = next(text for text in texts if settings.reads(benchmark.texts[text]))
+        text = next(text for text in texts if benchmark.reads(name, text))
         words = [sentence.words for sentence in texts[text]]
         with Process(name, threads=1) as process:
             found.append(

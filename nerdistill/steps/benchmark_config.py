@@ -55,15 +55,13 @@ class _Contestant(_Part):
 
     Attributes:
         languages: It reads only texts all of whose languages are among these; empty for every text.
+        texts: Names of the only texts that it reads, for a slow one; empty for all that are in its languages.
         label_map: Its type to a type of the benchmark, or to ``O``; needed for every type that the benchmark has not.
     """
 
     languages: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
     label_map: dict[str, str] = Field(default_factory=dict)
-
-    def reads(self, text: BenchmarkText) -> bool:
-        """Whether a text is in its languages."""
-        return not self.languages or set(text.languages) <= set(self.languages)
 
 
 class BundleContestant(_Contestant):
@@ -162,10 +160,18 @@ class Benchmark(_Part):
 
     @model_validator(mode="after")
     def _everyone_reads_something(self) -> Benchmark:
-        idle = [name for name, one in self.contestants.items() if not any(one.reads(text) for text in self.texts.values())]
-        if idle:
+        for name, one in self.contestants.items():
+            if strangers := [text for text in one.texts if text not in self.texts]:
+                raise ValueError(f"contestant '{name}' reads {', '.join(strangers)}, but the texts are {', '.join(self.texts)}")
+        if idle := [name for name in self.contestants if not any(self.reads(name, text) for text in self.texts)]:
             raise ValueError(f"no text is in the languages of {', '.join(idle)}; add one, or change their languages")
         return self
+
+    def reads(self, contestant: str, text: str) -> bool:
+        """Whether a contestant is timed and scored on a text, by their names."""
+        one = self.contestants[contestant]
+        known = not one.languages or set(self.texts[text].languages) <= set(one.languages)
+        return known and (not one.texts or text in one.texts)
 
 
 def load_benchmark(path: Path, overrides: Sequence[str] = (), data_root: Path | None = None, only: Sequence[str] = ()) -> Benchmark:

@@ -104,6 +104,7 @@ def test_the_whole_of_it(config: Path, tmp_path: Path) -> None:
         ("seconds = 0.001", "repeats = 3", "repeats"),
         ('languages = ["de"]\npath', 'language = ["de"]\npath', "texts.German.language"),
         ('path = "{lang}.jsonl"\n[texts.German]', 'path = "de.jsonl"\n[texts.German]', r"texts.both: .*\{lang\}"),
+        ('BUNDLE"\nlanguages = ["de"]', 'BUNDLE"\ntexts = ["Dutch"]', "contestant 'pipeline' reads Dutch, but the texts are"),
         ('BUNDLE"\nlanguages = ["de"]', 'BUNDLE"\nlanguages = ["fr"]', "no text is in the languages of pipeline"),
     ],
 )
