@@ -232,9 +232,9 @@ class StudentConfig(_Section):
         kind: A registered student.
         pieces: Size of its vocabulary, at most.
         embeddings: First values of its table: ``svd`` of the teacher's, the teacher's own rows at ``full`` width, ``fasttext``, or
-            ``random``.
-        embeddings_from: For ``svd`` and ``full``, another model whose table is taken, such as the teacher's before fine-tuning; for
-            ``fasttext``, a ``.bin`` or ``.vec`` file of vectors. Empty: the teacher; vectors trained on the transfer text.
+            ``random``. ``distilled``, for a student with a DeFINE unit: table and unit first learn to give the teacher's rows.
+        embeddings_from: For ``svd``, ``full`` and ``distilled``, another model whose table is taken, such as the teacher's before
+            fine-tuning; for ``fasttext``, a ``.bin`` or ``.vec`` file of vectors. Empty: the teacher; vectors trained on the transfer text.
         layers_from: First weights of a Transformer student's layers: those of the ``teacher``, with its classifier, of the ``general``
             teacher, which is not yet fine-tuned, or ``random`` ones. The layers' shape must be the teacher's. With ``svd`` and ``full``
             embeddings of the same model its positions come too.
@@ -245,7 +245,7 @@ class StudentConfig(_Section):
 
     kind: str = "bilstm"
     pieces: int = Field(default=30_000, ge=64)
-    embeddings: Literal["svd", "full", "fasttext", "random"] = "svd"
+    embeddings: Literal["svd", "full", "distilled", "fasttext", "random"] = "svd"
     embeddings_from: str = ""
     layers_from: Literal["random", "teacher", "general"] = "random"
     taken_layers: tuple[Annotated[int, Field(ge=1)], ...] = ()
@@ -256,6 +256,12 @@ class StudentConfig(_Section):
     def _taken_from_somewhere(self) -> StudentConfig:
         if self.taken_layers and self.layers_from == "random":
             raise ValueError("taken_layers says which layers, layers_from whose: set layers_from = 'teacher' or 'general'")
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_distil_into(self) -> StudentConfig:
+        if self.embeddings == "distilled" and not self.options.get("define"):
+            raise ValueError("embeddings = 'distilled' is for a DeFINE unit (options.define); without one 'svd' is the best such beginning")
         return self
 
 
@@ -317,6 +323,8 @@ class PackageConfig(_Section):
         version: Of the package.
         language: spaCy language code of the package.
         licence: Of the weights, which follows from data and teacher.
+        fold: Serve a piece table that is as wide as its vectors, in place of the linear map or DeFINE unit that makes them so: nothing is
+            computed for a piece, and the bundle is larger.
         int8_tolerance: F1 that any language may lose to 8-bit weights on dev before they are refused.
         sentences: Tagged at the end of a run, to see it work.
     """
@@ -325,6 +333,7 @@ class PackageConfig(_Section):
     version: str = "0.1.0"
     language: str = "xx"
     licence: str = "other"
+    fold: bool = False
     int8_tolerance: float = Field(default=0.005, ge=0, le=1)
     sentences: tuple[str, ...] = ()
 

@@ -42,26 +42,16 @@ def _table(measured: dict[str, Any]) -> Table:
     from rich import box
     from rich.table import Table
 
-    from nerdistill.evaluation.tables import compact, factor, percent, quotient
+    from nerdistill.evaluation.engine_tables import engine_lines
 
     table = Table(
         title="The teacher's engines", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
     )
-    table.caption = (
-        "against torch float32: words with another tag, total variation distance of their tags' probabilities, error of the kept states"
-    )
+    table.caption = "against torch float32: words with another tag, total variation distance of tag probabilities, error of the kept states"
     table.caption_justify = "left"
-    table.add_column("", no_wrap=True)
-    for head in ("words/s", "pieces/s", "faster", "tags %", "mean TV", "max TV", "states %", "dev F1"):
-        table.add_column(head, justify="right", overflow="fold")
-    reference = measured["rows"][0]
-    for row in measured["rows"]:
-        rates = row["words_per_second"], row["pieces_per_second"], quotient(row["words_per_second"], reference["words_per_second"])
-        changes = (
-            f"{100 * row['tags_changed']:.2f}",
-            f"{row['distance_mean']:.4f}",
-            f"{row['distance_max']:.3f}",
-            percent(row["states_error"]),
-        )
-        table.add_row(row["system"], *map(compact, rates[:2]), factor(rates[2]), *changes, percent(row["f1_mean"]))
+    heads, lines = engine_lines(measured)
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="right" if number else "left", no_wrap=not number, overflow="fold")
+    for line in lines:
+        table.add_row(*line)
     return table

@@ -23,9 +23,13 @@ from nerdistill.errors import DataError, NerdistillError
 from nerdistill.evaluation.benchmark_plot import benchmark_plot
 from nerdistill.evaluation.benchmark_tables import benchmark_tables, is_benchmark
 from nerdistill.evaluation.bulk import bulk_table
+from nerdistill.evaluation.engine_tables import KIND as ENGINES
+from nerdistill.evaluation.engine_tables import engine_table
 from nerdistill.evaluation.memory_chart import memory_chart, pipe_memory_chart
 from nerdistill.evaluation.pareto import pareto
 from nerdistill.evaluation.profile_tagger import profile_tables
+from nerdistill.evaluation.shape_tables import KIND as SHAPES
+from nerdistill.evaluation.shape_tables import shapes_table
 from nerdistill.evaluation.spacy_pipe import KIND as PIPE_KIND
 from nerdistill.evaluation.spacy_pipe import pipe_tables
 from nerdistill.evaluation.study_tables import study_table
@@ -45,6 +49,8 @@ BULK_FIGURE = "docs/images/tagging-memory.svg"
 PIPE = "results/pipeline.json"
 PIPE_FIGURE = "docs/images/pipeline-memory.svg"
 PARTS = "scores|costs|speed|latency|batches|floor|parts|ideas|rates|split|steps|memory|processes|transport"
+WITH_PARTS = {"profile": profile_tables, TRAINING: training_tables, PIPE_KIND: pipe_tables}
+WHOLE = {SHAPES: shapes_table, ENGINES: engine_table}
 MARKER = re.compile(rf"<!-- table: (?P<file>\S+\.json)(?: (?P<part>{PARTS}))? -->")
 _NEARLY = re.compile(r"[^`]*<!--\s*table\b")  # a marker with a slip in it; in backticks it is only spoken of
 _END = "<!-- end of table -->"
@@ -126,14 +132,13 @@ def _table(root: Path, name: str, part: str | None, where: str) -> str:
         if part:
             raise DataError(f"{where}: {name} is a study, which has one table; leave out '{part}'")
         return study_table(results)
+    kind = results.get("kind")
     if is_benchmark(results):
         chosen = benchmark_tables(results, part or "")
-    elif results.get("kind") == "profile":
-        chosen = profile_tables(results, part or "")
-    elif results.get("kind") == TRAINING:
-        chosen = training_tables(results, part or "")
-    elif results.get("kind") == PIPE_KIND:
-        chosen = pipe_tables(results, part or "")
+    elif kind in WITH_PARTS:
+        chosen = WITH_PARTS[kind](results, part or "")
+    elif kind in WHOLE:
+        chosen = WHOLE[kind](results)
     elif "memory" in results:
         chosen = bulk_table(results)
     else:

@@ -151,7 +151,7 @@ def _scores(results: Results) -> tuple[list[str], list[tuple[str, list[str], flo
 def costs(results: Results, sign: str = "×") -> tuple[list[str], list[list[str]]]:
     """The second table: heads and lines of texts; the columns for which no system has a value are left out."""
     teacher = first(results, "teacher") or {}
-    heads = ["system", "parameters", "smaller", "on disk", "words/s", "faster"]
+    heads = ["system", "parameters", "smaller", "on disk", "words/s", "faster", "trained in"]
     lines = []
     for name, row in systems(results):
         smaller = quotient(teacher.get("parameters"), row.get("parameters"))
@@ -165,6 +165,7 @@ def costs(results: Results, sign: str = "×") -> tuple[list[str], list[list[str]
                 size_text(row.get("bytes")),
                 compact(row.get("words_per_second")),
                 MISSING if itself else factor(faster, sign),
+                duration(row.get("seconds")),
             ]
         )
     kept = [at for at in range(len(heads)) if at == 0 or any(line[at] != MISSING for line in lines)]

@@ -58,6 +58,7 @@ def write_bundle(
     score: Callable[[Tagger], Mapping[str, float]] | None = None,
     tolerance: float = 0.005,
     done: Mapping[str, Any] | None = None,
+    fold: bool = False,
 ) -> BundleInfo:
     """Write a bundle; it appears complete or not at all.
 
@@ -71,6 +72,7 @@ def write_bundle(
             why. Without it there is only float32.
         tolerance: The gate, as a fraction of 1.
         done: Content of the completeness marker.
+        fold: Write the networks of `Student.folded`, and count its parameters; the weights for training on stay as they are.
 
     Raises:
         ValueError: A student over pieces comes with a vocabulary that has no begin and end piece.
@@ -80,6 +82,7 @@ def write_bundle(
     with folder_beside(path, dict(done or {})) as folder:
         vocabulary.tokenizer.save(str(folder / TOKENIZER))
         save_model(student, str(folder / WEIGHTS))
+        student = student.folded() if fold else student
         write_fp32(student, folder / VARIANTS["fp32"])
         info = _describe(folder, student, vocabulary, manifest, "fp32", {})
         if score is not None:

@@ -7,7 +7,7 @@ is windowed inside. It is not trainable here: students are trained by nerdistill
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -161,17 +161,13 @@ class NerDistill(Pipe):
             begins or ends on one.
         """
         words = [[token.text for token in doc] for doc in docs]
-        places = [[at for at, text in enumerate(texts) if text.strip()] for texts in words]
-        shown = [texts if len(at) == len(texts) else [texts[i] for i in at] for texts, at in zip(words, places, strict=True)]
-        found = self._tagging().tag_words(shown)
-        return [  # where no white space stands before the last word, words and tokens have the same indices
-            [
-                span if at[-1] < len(at) else WordSpan(at[span.start], at[span.stop - 1] + 1, span.label, span.score)
-                for span in spans
-                if span.score >= self.threshold
-            ]
-            for at, spans in zip(places, found, strict=True)
-        ]
+        places = {number: _visible(texts) for number, texts in enumerate(words) if any(map(str.isspace, texts))}
+        for number, at in places.items():
+            words[number] = [words[number][i] for i in at]
+        found = self._tagging().tag_words(words)
+        for number, at in places.items():
+            found[number] = [WordSpan(at[span.start], at[span.stop - 1] + 1, span.label, span.score) for span in found[number]]
+        return [[span for span in spans if span.score >= self.threshold] for spans in found] if self.threshold else found
 
     def set_annotations(self, docs: Iterable[Doc], found: Iterable[list[WordSpan]]) -> None:
         """Write what `predict` found; tokens that are blocked for entities stay so.
@@ -182,12 +178,22 @@ class NerDistill(Pipe):
         for doc, spans in zip(docs, found, strict=True):
             add = partial(doc.vocab.strings.add, allow_transient=False)  # type: ignore[call-arg]  # spaCy's stub lacks it
             group = [Span(doc, span.start, span.stop, label=add(span.label)) for span in spans]
-            blocked = [token.i for token in doc if token.ent_iob == 3 and not token.ent_type] if doc.has_annotation("ENT_IOB") else []
-            free = [span for span in group if not any(span.start <= at < span.end for at in blocked)] if blocked else group
-            chosen = list(self.ents_filter(doc.ents, free))
-            doc.set_ents(chosen, blocked=[doc[at : at + 1] for at in blocked], default="outside")
+            if doc.has_annotation("ENT_IOB"):
+                self._set_beside(doc, group)
+            elif group:
+                # Nothing stands there yet and nothing found overlaps, so the usual filter would keep all.
+                usual = self.ents_filter is prioritize_existing_ents_filter
+                doc.set_ents(group if usual else list(self.ents_filter((), group)), default="outside")
+            else:
+                doc.set_ents([], default="outside")
             attributes = {"scores": [float(span.score) for span in spans], "source": "nerdistill"}
             doc.spans[self.spans_key] = SpanGroup(doc, name=self.spans_key, attrs=attributes, spans=group)
+
+    def _set_beside(self, doc: Doc, group: list[Span]) -> None:
+        """Write entities into a doc that has some, or has tokens that are blocked for them."""
+        blocked = [token.i for token in doc if token.ent_iob == 3 and not token.ent_type]
+        free = [span for span in group if not any(span.start <= at < span.end for at in blocked)] if blocked else group
+        doc.set_ents(list(self.ents_filter(doc.ents, free)), blocked=[doc[at : at + 1] for at in blocked], default="outside")
 
     def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
         """Write the weights as a bundle under ``path/bundle``, unless ``bundle`` is excluded; settings are in the pipeline's config.
@@ -236,6 +242,11 @@ class NerDistill(Pipe):
         if self._tagger is None:
             self._tagger = Tagger(self.bundle, self.threads, self.backend)
         return self._tagger
+
+
+def _visible(texts: Sequence[str]) -> list[int]:
+    """Indices of the texts that are more than white space."""
+    return [at for at, text in enumerate(texts) if not text.isspace()]
 
 
 def span_score(span: Span) -> float | None:

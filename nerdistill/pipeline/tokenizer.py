@@ -13,7 +13,7 @@ from spacy.util import registry
 from spacy.vocab import Vocab
 
 from nerdistill.errors import BundleError
-from nerdistill.text.splitter import NAME, split_words
+from nerdistill.text.splitter import NAME, split_spaced, split_words
 
 
 def make_tokenizer() -> Callable[[Language], SplitterTokenizer]:
@@ -46,27 +46,7 @@ class SplitterTokenizer:
         Raises:
             UnicodeEncodeError: The text holds a lone surrogate, which spaCy cannot store.
         """
-        words: list[str] = []
-        spaces: list[bool] = []
-        end = 0
-        for word in split_words(text):
-            if words and text.startswith(" ", end):
-                spaces[-1] = True
-                end += 1
-            if not text.startswith(word, end):
-                start = text.index(word, end)  # only white space stands before it, so it is found where it begins
-                words.append(text[end:start])
-                spaces.append(False)
-                end = start
-            words.append(word)
-            spaces.append(False)
-            end += len(word)
-        if words and text.startswith(" ", end):
-            spaces[-1] = True
-            end += 1
-        if end < len(text):
-            words.append(text[end:])
-            spaces.append(False)
+        words, spaces = split_spaced(text) or _with_white_space(text)
         return Doc(self.vocab, words=words, spaces=spaces)
 
     def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
@@ -94,3 +74,29 @@ class SplitterTokenizer:
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> Self:
         """As `from_bytes`, from a file."""
         return self.from_bytes(Path(path).read_bytes())
+
+
+def _with_white_space(text: str) -> tuple[list[str], list[bool]]:
+    """Words and runs of white space beyond single spaces, in order, and whether a space follows each."""
+    words: list[str] = []
+    spaces: list[bool] = []
+    end = 0
+    for word in split_words(text):
+        if words and text.startswith(" ", end):
+            spaces[-1] = True
+            end += 1
+        if not text.startswith(word, end):
+            start = text.index(word, end)  # only white space stands before it, so it is found where it begins
+            words.append(text[end:start])
+            spaces.append(False)
+            end = start
+        words.append(word)
+        spaces.append(False)
+        end += len(word)
+    if words and text.startswith(" ", end):
+        spaces[-1] = True
+        end += 1
+    if end < len(text):
+        words.append(text[end:])
+        spaces.append(False)
+    return words, spaces

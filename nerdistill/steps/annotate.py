@@ -9,6 +9,7 @@ from typing import Any
 
 from nerdistill.config import SignalsConfig
 from nerdistill.errors import DataError
+from nerdistill.files import DONE, read_json
 from nerdistill.steps.context import Context
 from nerdistill.steps.teach import Taught, open_teacher, teach
 from nerdistill.teachers.annotate import Write, annotate, write_here
@@ -28,6 +29,12 @@ class Signals:
 
     folder: Path
     identity: str
+
+    @property
+    def seconds(self) -> float:
+        """Time that the teacher took."""
+        taken: float = read_json(self.folder / DONE)["seconds"]
+        return taken
 
     def open(self) -> SignalStore:
         """Map it into memory."""

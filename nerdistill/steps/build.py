@@ -20,8 +20,10 @@ from nerdistill.steps.context import Context
 from nerdistill.steps.teach import Taught, load_general_teacher, teach, weights_digest
 from nerdistill.students.base import STUDENTS, Shape, Student, build_student, student_options
 from nerdistill.students.embeddings import full_table, load_vectors, train_fasttext
+from nerdistill.students.parts.piece_table import PieceTable
 from nerdistill.students.parts.reduction import reduce_table
-from nerdistill.students.vocabulary import Vocabulary, prune
+from nerdistill.students.parts.regress import STEPS, fit_to_table
+from nerdistill.students.vocabulary import Vocabulary, count_pieces, prune
 from nerdistill.teachers.as_transformer import begin_with, check_layers
 from nerdistill.teachers.huggingface import load_pieces, load_table, load_teacher, resolve
 from nerdistill.text.encoder import WordTable
@@ -84,6 +86,8 @@ def build(context: Context, taught: Taught, vocabulary: Vocabulary, embeddings: 
     table = _table(context, taught, vocabulary, embeddings, width)
     shape = Shape(len(vocabulary.teacher_ids), len(context.data.scheme.tags))
     student = build_student(config.student.kind, config.student.options, shape, table, config.seed)
+    if embeddings == "distilled":
+        _distil_table(context, taught, vocabulary, student)
     if config.student.layers_from != "random":
         _begin(context, taught, vocabulary, embeddings, student)
     return student
@@ -101,6 +105,18 @@ def _begin(context: Context, taught: Taught, vocabulary: Vocabulary, embeddings:
     context.log.say(f"  the student begins with layers {', '.join(map(str, layers))} of {whose}")
 
 
+def _distil_table(context: Context, taught: Taught, vocabulary: Vocabulary, student: Student) -> None:
+    """Let a table and its unit learn the teacher's rows; pieces that the text does not use count as the rarest that it does."""
+    embedding = next(module for module in student.modules() if isinstance(module, PieceTable))
+    frequencies = torch.zeros(len(vocabulary.teacher_ids))
+    for piece, count in count_pieces(vocabulary.tokenizer, context.words).items():
+        frequencies[piece] = count
+    frequencies.clamp_(min=float(frequencies[frequencies > 0].min()))
+    rows = full_table(_teacher_table(context, taught), vocabulary.teacher_ids)
+    left = fit_to_table(embedding, rows, frequencies, STEPS, context.config.seed)
+    context.log.say(f"  the first embeddings leave {100 * left:.1f} % of the variance of the teacher's")
+
+
 def _table(context: Context, taught: Taught, vocabulary: Vocabulary, embeddings: str, width: int) -> torch.Tensor | None:
     """The first embeddings ``[n_pieces, width]``, or None for random ones."""
     source, seed = context.config.student.embeddings_from, context.config.seed
@@ -113,16 +129,22 @@ def _table(context: Context, taught: Taught, vocabulary: Vocabulary, embeddings:
             made = train_fasttext((sentence.words for sentence in context.data.transfer), vocabulary, width, seed)
         context.log.say(f"  fastText has vectors for {100 * made.found:.1f} % of the pieces")
         return made.table
-    own = resolve(context.config.teacher.model) if context.config.student.layers_from == "general" else taught.model
-    model = resolve(source) if source else own
-    if source and load_pieces(model).tokenizer.get_vocab() != load_pieces(taught.model).tokenizer.get_vocab():
-        raise ConfigError(f"student.embeddings_from = '{source}': its pieces are not the teacher's; give a model with the same tokenizer")
-    teacher = load_table(model)
+    teacher = _teacher_table(context, taught)
     if width > teacher.shape[1] or (embeddings == "full" and width != teacher.shape[1]):
         raise ConfigError(
             f"student.options: embedding width {width}, but the teacher's is {teacher.shape[1]}: 'full' needs that, 'svd' at most that"
         )
     return full_table(teacher, vocabulary.teacher_ids) if embeddings == "full" else reduce_table(teacher, vocabulary.teacher_ids, width)
+
+
+def _teacher_table(context: Context, taught: Taught) -> torch.Tensor:
+    """The rows of the teacher's table, or of the model that is to stand in its place."""
+    source = context.config.student.embeddings_from
+    own = resolve(context.config.teacher.model) if context.config.student.layers_from == "general" else taught.model
+    model = resolve(source) if source else own
+    if source and load_pieces(model).tokenizer.get_vocab() != load_pieces(taught.model).tokenizer.get_vocab():
+        raise ConfigError(f"student.embeddings_from = '{source}': its pieces are not the teacher's; give a model with the same tokenizer")
+    return load_table(model)
 
 
 def student_encoder(student: Student, vocabulary: Vocabulary) -> Encoder:

@@ -54,11 +54,13 @@ class Distilled:
         bundle: Its folder.
         stages: Fingerprints of its stages, each of all that led to it.
         seconds: Time that its stages took.
+        reading: Time that the teacher took to read the transfer text; None where nothing was learnt from that.
     """
 
     bundle: Path
     stages: tuple[str, ...]
     seconds: float
+    reading: float | None = None
 
 
 def distill(context: Context) -> Distilled:
@@ -165,10 +167,11 @@ def _train(
     assistant: Assistant | None = None,
 ) -> Distilled:  # fmt: skip
     identities = _identities(context, taught, signals, plan, embeddings, assistant)
-    identity = identities[-1]
+    folded = context.config.package.fold and system != "assistant"
+    identity = fingerprint(identities[-1], "folded") if folded else identities[-1]
     bundle = context.step_folder(system, identity)
     if context.is_made(bundle, identity):
-        return Distilled(bundle, identities, read_json(bundle / DONE)["seconds"])
+        return Distilled(bundle, identities, read_json(bundle / DONE)["seconds"], signals.seconds if signals else None)
     context.log.say(f"{system.replace('_', ' ')}: {len(plan)} stage{'s' * (len(plan) > 1)}")
     vocabulary = make_vocabulary(context, taught)
     student = build(context, taught, vocabulary, embeddings)
@@ -204,9 +207,10 @@ def _train(
             score,
             context.config.package.int8_tolerance,
             {"identity": identity, "seconds": round(seconds, 2)},
+            folded,
         )
     context.wait()
-    return Distilled(bundle, identities, round(seconds, 2))
+    return Distilled(bundle, identities, round(seconds, 2), signals.seconds if signals else None)
 
 
 def tagger_tags(tagger: Tagger, sentences: Sequence[Sentence]) -> list[tuple[str, ...]]:

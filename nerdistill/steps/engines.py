@@ -14,6 +14,7 @@ import torch
 
 from nerdistill.corpus.splits import evenly
 from nerdistill.errors import DataError
+from nerdistill.evaluation.engine_tables import KIND
 from nerdistill.evaluation.machine import results_frame
 from nerdistill.evaluation.scores import score
 from nerdistill.records import Sentence
@@ -80,7 +81,7 @@ def measure_engines(context: Context, sentences: int) -> dict[str, Any]:
         "dev_sentences": len(data.dev),
     }
     gpu = torch.cuda.get_device_name() if teacher.device.type == "cuda" else None
-    return results_frame("engines", context.command, torch.get_num_threads(), facts, rows, gpu)
+    return {**results_frame("engines", context.command, torch.get_num_threads(), facts, rows, gpu), "kind": KIND}
 
 
 def _engines(teacher: Annotator) -> dict[str, Annotator]:

@@ -72,7 +72,7 @@ def _score(context: Context, taught: Taught, student: Distilled, baseline: Disti
         "types": list(config.data.types),
         **context.data.counts,
         "test_sentences": len(sentences),
-    }
+    } | ({"transfer_read_seconds": student.reading} if student.reading is not None else {})
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     results = results_frame(config.name, context.command, threads, data, rows, gpu)
     if context.processes > 1:

@@ -84,6 +84,10 @@ class Student(nn.Module, ABC):
     def groups(self) -> tuple[ParamGroup, ...]:
         """All weights, each in one group, from the head down to the embeddings: the order of gradual unfreezing."""
 
+    def folded(self) -> Student:
+        """The same network with a piece table as wide as its vectors, to be served; a student whose table is read as it is gives itself."""
+        return self
+
     @abstractmethod
     def to_onnx(self) -> onnx.ModelProto:
         """The network for serving: the arrays of the collate function in, ``logits`` ``[B, W, K]`` out, no dropout."""

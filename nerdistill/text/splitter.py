@@ -60,6 +60,31 @@ def split_words(text: str) -> list[str]:
     return words
 
 
+def split_spaced(text: str) -> tuple[list[str], list[bool]] | None:
+    """The words of a text, and whether a space follows each, where no other white space than single spaces between words is in it.
+
+    Returns:
+        Both, as spaCy makes a doc of them, or None: then there is more between the words than this can say.
+    """
+    words: list[str] = []
+    spaces: list[bool] = []
+    for run in text.split(" "):
+        found = _spaced(run) if len(run) <= _LONGEST_RUN else _spaced.__wrapped__(run)
+        if found is None:
+            return None
+        words += found[0]
+        spaces += found[1]
+    spaces[-1] = False
+    return words, spaces
+
+
+@lru_cache(maxsize=1 << 16)
+def _spaced(run: str) -> tuple[tuple[str, ...], tuple[bool, ...]] | None:
+    """The words of a run before a space, which follows the last of them; None if they are not all of it."""
+    words = _remembered(run) if len(run) <= _LONGEST_RUN else tuple(_WORD.findall(run))
+    return (words, (*[False] * (len(words) - 1), True)) if words and "".join(words) == run else None
+
+
 def places(text: str, words: Iterable[str]) -> list[tuple[int, int]]:
     """Where words stand in their text, as (start, stop) character offsets.
 

@@ -22,6 +22,7 @@ from nerdistill.errors import ConfigError
 from nerdistill.export.bundle_writer import Manifest, write_bundle
 from nerdistill.export.onnx_variants import write_fp32, write_int8
 from nerdistill.records import Sentence
+from nerdistill.runtime.bundle import WEIGHTS
 from nerdistill.students.base import STUDENTS, Shape, Student, build_student, count_parameters, student_options
 from nerdistill.students.bilstm import BiLSTM
 from nerdistill.students.parts.define import Define, DefineOptions
@@ -328,11 +329,12 @@ class TestServing:
         student = make("bilstm", vocabulary.tokenizer.get_vocab_size())
         manifest = Manifest("tiny", ("PER", "LOC", "ORG"), ("de",), {"kind": "bilstm"})
         small = write_bundle(tmp_path / "small", student, vocabulary, manifest)
-        served = write_bundle(tmp_path / "served", student.folded(), vocabulary, manifest)
+        served = write_bundle(tmp_path / "served", student, vocabulary, manifest, fold=True)
         n_pieces = vocabulary.tokenizer.get_vocab_size()
         unit = count_parameters(student.embeddings.define)  # type: ignore[arg-type]
         assert small.parameters == count_parameters(student)
         assert served.parameters == small.parameters - unit - 4 * n_pieces + 6 * n_pieces
+        assert (tmp_path / "served" / WEIGHTS).read_bytes() == (tmp_path / "small" / WEIGHTS).read_bytes(), "for training on"
         table = WordTable(vocabulary.tokenizer, unk_id=1, pad_id=0)
         batch = EncodedCorpus([Sentence(("Anna", "gagné", "."))], Encoder(table)).collate(np.arange(1))
         feed = {key: batch[key].numpy() for key in ("word_pieces", "word_index", "lengths")}

@@ -15,6 +15,9 @@ from nerdistill.students.parts.piece_table import PAD, PieceTable
 BATCH = 1024
 """Pieces of a step, drawn with replacement. With the default unit and 30,000 pieces a step takes some 40 ms of one core."""
 
+STEPS = 1000
+"""Enough for tables of some ten thousand pieces."""
+
 LEARNING_RATE = 1e-2
 """At the first step, of Adam; falls linearly to 0."""
 
