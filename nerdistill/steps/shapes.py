@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def measure_shapes(choices: Sequence[Choice] = CHOICES, n_pieces: int = N_PIECES
             given = _inputs(student, n_pieces)
             for variant, file in files.items():
                 session = open_session(file.read_bytes(), threads=1)
-                jobs[f"{number} {variant}"] = lambda session=session, given=given: session.run(None, given)
+                jobs[f"{number} {variant}"] = partial(session.run, None, given)
             sizes = {variant: file.stat().st_size for variant, file in files.items()}
             rows.append({"group": choice.group, "name": choice.name, "parameters": count_parameters(student), "bytes": sizes})
     for job in jobs.values():
