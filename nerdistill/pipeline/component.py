@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +26,8 @@ from nerdistill.runtime.bundle import VARIANTS, Bundle, Variant, bundle_from_byt
 from nerdistill.runtime.tagger import Tagger
 
 Filter = Callable[[Iterable[Span], Iterable[Span]], Iterable[Span]]
+
+_TEXT = attrgetter("text")
 
 WEIGHTS = "bundle"
 """What the weights are called on disk and in ``exclude``."""
@@ -160,7 +163,7 @@ class NerDistill(Pipe):
             For each doc, spans over its tokens, in order, not overlapping. White-space tokens are not shown to the model, so no span
             begins or ends on one.
         """
-        words = [[token.text for token in doc] for doc in docs]
+        words = [[*map(_TEXT, doc)] for doc in docs]
         places = {number: _visible(texts) for number, texts in enumerate(words) if any(map(str.isspace, texts))}
         for number, at in places.items():
             words[number] = [words[number][i] for i in at]

@@ -9,6 +9,8 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -19,7 +21,7 @@ import numpy.typing as npt
 from nerdistill.errors import BundleError, ConfigError
 from nerdistill.labels import LabelScheme
 from nerdistill.records import Entity, WordSpan
-from nerdistill.runtime.backends import Backend, open_for, open_network
+from nerdistill.runtime.backends import Backend, Run, open_for, open_network
 from nerdistill.runtime.bundle import TOKENIZER, Bundle, Variant, bundle_from_bytes
 from nerdistill.runtime.decode import Floats, decode_tags, log_softmax, spans_of_tags
 from nerdistill.runtime.session import cores
@@ -147,8 +149,9 @@ class Tagger:
         rows, table = network.encode([word for words in sentences for word in words])
         logits = np.zeros((len(rows), len(self.scheme.tags)), dtype=np.float32)
         costs = np.ones(len(rows), dtype=np.int64) if self.info.inputs == "words" else table.lengths[rows].astype(np.int64)
-        for batch in batches(cut(costs, offsets, self.info.window, self.info.overlap), self.budget):
-            outputs = network.run(network.collate([rows[window.start : window.stop] for window in batch], table))
+        together = [*batches(cut(costs, offsets, self.info.window, self.info.overlap), self.budget)]
+        read = network.read([[rows[window.start : window.stop] for window in batch] for batch in together], table)
+        for batch, outputs in zip(together, read, strict=True):
             for window, output in zip(batch, outputs, strict=True):
                 start, _, first, last = window
                 logits[first:last] = output[first - start : last - start]
@@ -190,6 +193,23 @@ class _Network:
         self.run = open_network(bundle, threads, backend)
         self.collate = _collator(bundle)
         self._lock = threading.Lock()
+        self._open_beside = partial(open_network, bundle, 1, backend)
+        self._at_once = threads if backend == "onnxruntime" else 1  # OpenVINO shares its threads out itself
+        self._beside: tuple[Run, ThreadPoolExecutor] | None = None
+
+    def read(self, batches: Sequence[Sequence[Rows]], table: WordTable) -> Iterator[Floats]:
+        """Logits ``[B, W, K]`` of each batch of rows, in order.
+
+        Of several batches each thread takes one, in a network of one thread that is opened for that when it is first needed: threads that
+        share one batch of a recurrent network mostly wait for each other. What is in a batch does not depend on the threads.
+        """
+        if self._at_once == 1 or len(batches) == 1:
+            return (self.run(self.collate(batch, table)) for batch in batches)
+        with self._lock:
+            if self._beside is None:
+                self._beside = self._open_beside(), ThreadPoolExecutor(self._at_once, "nerdistill")
+        run, pool = self._beside
+        return pool.map(lambda batch: run(self.collate(batch, table)), batches)
 
     def encode(self, words: Sequence[str]) -> tuple[Rows, WordTable]:
         """The rows of words, and the table that they are of as it is now: other threads may let it grow or start anew."""

@@ -33,7 +33,7 @@ class WordTable:
         lengths: ``[rows]`` int32, number of pieces of each word, at least 1.
     """
 
-    def __init__(self, tokenizer: Tokenizer, unk_id: int, pad_id: int, max_pieces: int = 16, capacity: int = 250_000) -> None:
+    def __init__(self, tokenizer: Tokenizer, unk_id: int, pad_id: int, max_pieces: int = 16, capacity: int = 500_000) -> None:
         self.tokenizer = tokenizer
         self.unk_id = unk_id
         self.pad_id = pad_id

@@ -185,7 +185,7 @@ class TestSameSpans:
     def others(self, path: Path) -> list[Tagger]:
         """The same student with other threads and budgets; a budget of 1 never pads."""
         found = []
-        for threads, budget in ((1, 1), (1, 300), (1, 8192), (2, 1024)):
+        for threads, budget in ((1, 1), (1, 300), (1, 8192), (2, 1024), (2, 16), (3, 1)):
             found.append(Tagger.load(path, threads=threads))
             found[-1].budget = budget
         return found
@@ -235,8 +235,11 @@ import gc, os, signal, sys, threading
 import nerdistill
 
 tagger = nerdistill.load(sys.argv[1], threads=2)
+tagger.budget = 8
 text = "Anna Schmidt besucht Berlin"
 expected = tagger(text)
+together = [*tagger.pipe([text] * 20)]
+assert together == [expected] * 20 and tagger._network._beside
 if sys.argv[2] == "locked":
     tagger._network._lock.acquire()
     threading.Thread(target=tagger, args=[text], daemon=True).start()
@@ -254,6 +257,7 @@ if not child:
         gc.collect()
     elif sys.argv[2] != "exit":
         assert tagger(text) == expected
+        assert [*tagger.pipe([text] * 20)] == together
         assert nerdistill.load(sys.argv[1]).threads == 1, "a worker shares the machine"
     sys.exit(0)
 print(os.waitpid(child, 0)[1], flush=True)
@@ -270,6 +274,31 @@ os._exit(0)
             environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"} | setting
             done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
             assert done.stdout.strip() == setting.get("ORT_DISABLE_TELEMETRY", "1")
+
+
+class TestThreads:
+    def test_batches_are_read_at_once_and_one_alone(self, path: Path) -> None:
+        """Prevents threads that do nothing where there are many batches, and a second network where there is only ever one."""
+        tagger = Tagger.load(path, threads=2)
+        tagger("Anna Schmidt besucht Berlin")
+        network = tagger._open()
+        assert network._beside is None
+        tagger.budget = 8
+        expected = tagger.tag_words(sentences_of(30, 6, 0))
+        assert network._beside is not None
+        alone = Tagger.load(path, threads=1)
+        alone.budget = 8
+        assert alone.tag_words(sentences_of(30, 6, 0)) == expected
+        assert alone._open()._beside is None
+
+    def test_an_error_in_a_batch_reaches_the_caller(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Prevents words without logits where a thread failed."""
+        tagger = Tagger.load(path, threads=2)
+        tagger.budget = 8
+        tagger.tag_words(sentences_of(30, 6, 0))
+        monkeypatch.setattr(tagger._open(), "collate", lambda rows, table: {})
+        with pytest.raises(Exception, match=r"(?i)input"):
+            tagger.tag_words(sentences_of(30, 6, 0))
 
 
 class TestOpening:
