@@ -6,7 +6,7 @@ A table stands between two lines of a page, the first of which names its file, f
     <!-- end of table -->
 
 ``scores`` or ``costs`` after the name shows only the first or the second table of that file; of a benchmark's, ``speed``, ``latency``,
-``batches``, ``scores`` or ``floor`` the tables of that kind; of a profile's, ``parts``, ``batches`` or ``ideas``; of a training
+``batches``, ``scores`` or ``floor`` the tables of that kind, and ``speed of French`` that of one text; of a profile's, ``parts``, ``batches`` or ``ideas``; of a training
 benchmark's, ``rates``, ``split`` or ``steps``. The picture of all studies, `FIGURE`, is drawn from the files under ``results/study/``; the
 comparison, a benchmark, tagging at scale and in spaCy have one each. Run it with ``python -m nerdistill.evaluation.documents PAGE...``.
 """
@@ -51,7 +51,7 @@ PIPE_FIGURE = "docs/images/pipeline-memory.svg"
 PARTS = "scores|costs|speed|latency|batches|floor|parts|ideas|rates|split|steps|memory|processes|transport"
 WITH_PARTS = {"profile": profile_tables, TRAINING: training_tables, PIPE_KIND: pipe_tables}
 WHOLE = {SHAPES: shapes_table, ENGINES: engine_table}
-MARKER = re.compile(rf"<!-- table: (?P<file>\S+\.json)(?: (?P<part>{PARTS}))? -->")
+MARKER = re.compile(rf"<!-- table: (?P<file>\S+\.json)(?: (?P<part>{PARTS})(?: of (?P<text>[^<>]+))?)? -->")
 _NEARLY = re.compile(r"[^`]*<!--\s*table\b")  # a marker with a slip in it; in backticks it is only spoken of
 _END = "<!-- end of table -->"
 
@@ -96,7 +96,7 @@ def fill(text: str, root: Path, where: str) -> str:
         lines.append(line)
         opened = number if found else 0
         if found:
-            lines += _table(root, found["file"], found["part"], f"{where}:{number}").rstrip("\n").split("\n")
+            lines += _table(root, found["file"], found["part"], f"{where}:{number}", found["text"]).rstrip("\n").split("\n")
     if opened:
         raise DataError(f"{where}:{opened}: the table is not closed; put '{_END}' on a line of its own after it")
     return "\n".join(lines)
@@ -125,9 +125,13 @@ def read_results(path: Path, where: str) -> Results:
     return results
 
 
-def _table(root: Path, name: str, part: str | None, where: str) -> str:
+def _table(root: Path, name: str, part: str | None, where: str, text: str | None = None) -> str:
     """The Markdown of one marker: a study's table, a benchmark's tables, or F1 by language and costs, or one of these two."""
     results = read_results(root / name, where)
+    if text:
+        results = {**results, "rows": [row for row in results["rows"] if row.get("text") == text]}
+        if not results["rows"]:
+            raise DataError(f"{where}: {name} has no row of the text '{text}'; name one of its texts, or none")
     if not is_benchmark(results) and ("columns" in results or name.startswith(f"{STUDIES}/")):
         if part:
             raise DataError(f"{where}: {name} is a study, which has one table; leave out '{part}'")

@@ -67,6 +67,17 @@ def test_a_table_is_made_anew_and_the_rest_stays(root: Path) -> None:
     assert documents.fill(text, root, "p.md") == text
 
 
+def test_the_table_of_one_text(root: Path) -> None:
+    """Prevents a page that shows all texts where it names one, or nothing where it names none of them."""
+    rows = [{"system": "one", "text": text, "words_per_second": speed} for text, speed in (("French", 1000), ("all languages", 2000))]
+    (root / "results" / "benchmark.json").write_text(json.dumps({"kind": "benchmark", "rows": rows}), encoding="utf-8")
+    found = documents.fill(page("results/benchmark.json speed of all languages"), root, "p.md")
+    assert "| all languages | words/s |" in found
+    assert "French" not in found
+    with pytest.raises(DataError, match="no row of the text 'Dutch'"):
+        documents.fill(page("results/benchmark.json speed of Dutch"), root, "p.md")
+
+
 @pytest.mark.parametrize(("part", "shown", "hidden"), [("scores", SCORES, COSTS), ("costs", COSTS, SCORES)])
 def test_one_of_the_two_tables(root: Path, part: str, shown: str, hidden: str) -> None:
     """Prevents a choice that is read but not followed."""
