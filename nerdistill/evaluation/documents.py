@@ -6,9 +6,10 @@ A table stands between two lines of a page, the first of which names its file, f
     <!-- end of table -->
 
 ``scores`` or ``costs`` after the name shows only the first or the second table of that file; of a benchmark's, ``speed``, ``latency``,
-``batches``, ``scores`` or ``floor`` the tables of that kind, and ``speed of French`` that of one text; of a profile's, ``parts``, ``batches`` or ``ideas``; of a training
-benchmark's, ``rates``, ``split`` or ``steps``. The picture of all studies, `FIGURE`, is drawn from the files under ``results/study/``; the
-comparison, a benchmark, tagging at scale and in spaCy have one each. Run it with ``python -m nerdistill.evaluation.documents PAGE...``.
+``batches``, ``scores`` or ``floor`` the tables of that kind, and ``speed of French`` that of one text; of a profile's, ``parts``,
+``batches`` or ``ideas``; of a training benchmark's, ``rates``, ``split`` or ``steps``. The picture of all studies, `FIGURE`, is drawn from
+the files under ``results/study/``; the comparison, a benchmark, tagging at scale and in spaCy have one each.
+Run it with ``python -m nerdistill.evaluation.documents PAGE...``.
 """
 
 from __future__ import annotations
