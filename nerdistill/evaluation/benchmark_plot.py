@@ -21,7 +21,7 @@ _BY_SPEED = pareto.AXES[1]
 def benchmark_plot(results: Results) -> str:
     """The picture as the text of an SVG file, empty where no contestant has both numbers.
 
-    A contestant has one look in all panels. Its name stands in the legend, and beside its point where it is on the front.
+    A contestant has one look in all panels. Its name stands in the legend, and beside its point where it touches nothing.
     """
     panels = {text: found for text, rows in by_text(results).items() if (found := _points(rows, _looks(results)))}
     if not panels:
@@ -33,7 +33,9 @@ def benchmark_plot(results: Results) -> str:
     for at, (text, found) in enumerate(panels.items()):
         above = top + 42 + pareto.LINE + at * (pareto.PANEL + pareto.GAP + pareto.LINE)
         parts.append(label(pareto.LEFT, above - 10 - pareto.LINE, text, "head"))
-        parts += pareto.panel(found, None, _BY_SPEED, (pareto.LEFT, above, pareto.WIDTH - pareto.RIGHT, above + pareto.PANEL))
+        parts += pareto.panel(
+            found, None, _BY_SPEED, (pareto.LEFT, above, pareto.WIDTH - pareto.RIGHT, above + pareto.PANEL), name_all=True
+        )
     head = [
         tag("title", "Mean F1 against words per second", id="t"),
         tag("desc", _words(panels), id="d"),

@@ -19,6 +19,8 @@ text { fill: var(--ink); } .axis { fill: var(--soft); font-size: 11px; } .head {
 .grid { stroke: var(--line); } .curve { fill: none; stroke: var(--curve); stroke-width: 1.75; stroke-linejoin: round; }
 """
 
+_MINUTES = 180.0
+"""Seconds from which the axis of time counts minutes."""
 
 Curve = Sequence[tuple[float, float]]
 
@@ -31,7 +33,7 @@ def memory_chart(results: Results) -> str:
     size = size_text((results.get("data") or {}).get("corpus_bytes"))
     head = f"Resident memory of all processes while {size} are tagged by {results.get('workers')} workers"
     words = f"Highest {size_text(max(held for _, held in curve))}, at the end {size_text(curve[-1][1])}, after {duration(curve[-1][0])}."
-    return _chart({"": curve}, duration, head, "Resident memory over time", words)
+    return _chart({"": curve}, _moment, head, "Resident memory over time", words, 60.0 if curve[-1][0] > _MINUTES else 1.0)
 
 
 def pipe_memory_chart(results: Results) -> str:
@@ -43,15 +45,21 @@ def pipe_memory_chart(results: Results) -> str:
     return _chart(curves, compact, "Resident memory by documents read through nlp.pipe", "Resident memory by documents", " ".join(ends))
 
 
-def _chart(curves: Mapping[str, Curve], x_text: Callable[[float], str], head: str, title: str, description: str) -> str:
-    """Curves over one another, each with its name at its end."""
-    x_marks = ticks(0, max(curve[-1][0] for curve in curves.values()), 8)
+def _moment(seconds: float) -> str:
+    """Whole minutes without their seconds."""
+    return f"{seconds / 60:g} min" if seconds % 60 == 0 else duration(seconds)
+
+
+def _chart(curves: Mapping[str, Curve], x_text: Callable[[float], str], head: str, title: str, description: str, unit: float = 1.0) -> str:
+    """Curves over one another, each with its name at its end; the marks of the x axis are round numbers of a unit."""
+    x_marks = [unit * mark for mark in ticks(0, max(curve[-1][0] for curve in curves.values()) / unit, 8)]
     y_marks = ticks(0, max(held for curve in curves.values() for _, held in curve), 5)
     x, y = scale(0, x_marks[-1], _LEFT, _RIGHT), scale(0, y_marks[-1], _BOTTOM, _TOP)
     parts = [tag("rect", class_="paper", width=_WIDTH, height=_HEIGHT, rx=8), label(_LEFT, 22, head, "head")]
     parts += [rule(x(mark), _TOP, x(mark), _BOTTOM, "grid") for mark in x_marks]
     parts += [rule(_LEFT, y(mark), _RIGHT, y(mark), "grid") for mark in y_marks]
-    parts += [label(x(mark), _BOTTOM + 18, x_text(mark) if mark else "0", "axis", "middle") for mark in x_marks]
+    anchors = [*["middle"] * (len(x_marks) - 1), "end"]
+    parts += [label(x(mark), _BOTTOM + 18, x_text(mark) if mark else "0", "axis", at) for mark, at in zip(x_marks, anchors, strict=True)]
     parts += [label(_LEFT - 8, y(mark) + 4, size_text(mark) if mark else "0", "axis", "end") for mark in y_marks]
     for name, curve in curves.items():
         parts.append(tag("polyline", points=" ".join(f"{x(at):.1f},{y(held):.1f}" for at, held in curve), class_="curve"))
