@@ -81,7 +81,7 @@ def split_spaced(text: str) -> tuple[list[str], list[bool]] | None:
 @lru_cache(maxsize=1 << 16)
 def _spaced(run: str) -> tuple[tuple[str, ...], tuple[bool, ...]] | None:
     """The words of a run before a space, which follows the last of them; None if they are not all of it."""
-    words = _remembered(run) if len(run) <= _LONGEST_RUN else tuple(_WORD.findall(run))
+    words = tuple(_WORD.findall(run))
     return (words, (*[False] * (len(words) - 1), True)) if words and "".join(words) == run else None
 
 
