@@ -388,7 +388,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), data_root: Path | Non
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     for text in overrides:
-        _override(content, text)
+        override(content, text)
     data = content.setdefault("data", {})
     if isinstance(data, dict) and isinstance(root := data_root or data.get("root", "."), (str, Path)):
         data["root"] = str((data_root or path.parent / root).resolve())
@@ -408,7 +408,16 @@ def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     return result
 
 
-def _override(content: dict[str, Any], text: str) -> None:
+def override(content: dict[str, Any], text: str) -> None:
+    """Set one value of a file's content.
+
+    Args:
+        content: What was read of the file; changed in place.
+        text: ``section.key=value``, the value in TOML.
+
+    Raises:
+        ConfigError: It is no such text, or leads through something that is not a section.
+    """
     key, equals, raw = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {text}: expected section.key=value")

@@ -15,7 +15,7 @@ from nerdistill.evaluation.tables import Results, markdown
 from nerdistill.labels import LabelScheme
 from nerdistill.runtime.decode import Floats, Ints, decode_tags, log_softmax, spans_of_tags, viterbi
 from nerdistill.runtime.session import open_session
-from nerdistill.text.splitter import _WORD, places, split_words
+from nerdistill.text.splitter import WORD, places, split_words
 
 if TYPE_CHECKING:
     import onnx
@@ -69,7 +69,7 @@ def measure_ideas(texts: Sequence[str], logits: Floats, offsets: Ints, scheme: L
     found = spans_of_tags(tags, logits, offsets, scheme)
     n_words = len(tags)
     pairs: dict[str, tuple[int, Callable[[], object], Callable[[], object]]] = {
-        "split": (n_words, lambda: [_WORD.findall(text) for text in texts], lambda: [split_words(text) for text in texts]),
+        "split": (n_words, lambda: [WORD.findall(text) for text in texts], lambda: [split_words(text) for text in texts]),
         "places": (
             n_words,
             lambda: [places(*pair) for pair in zip(texts, words, strict=True)],

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
-from nerdistill.config import Engine, SourceFormat, _override
+from nerdistill.config import Engine, SourceFormat, override
 from nerdistill.corpus.labelmap import LabelMap
 from nerdistill.corpus.readers import ReadOptions, read
 from nerdistill.corpus.splits import evenly
@@ -196,7 +196,7 @@ def load_benchmark(path: Path, overrides: Sequence[str] = (), data_root: Path | 
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     for text in overrides:
-        _override(content, text)
+        override(content, text)
     if isinstance(root := data_root or content.get("root", "."), str | Path):
         content["root"] = str((data_root or path.parent / root).resolve())
     found = content.get("contestants")

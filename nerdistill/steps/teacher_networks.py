@@ -31,7 +31,7 @@ from nerdistill.students.vocabulary import prune
 from nerdistill.teachers.annotate import OVERLAP
 from nerdistill.teachers.as_transformer import as_transformer
 from nerdistill.teachers.huggingface import Pieces, TeacherModel, load_pieces, load_teacher, resolve, save_teacher
-from nerdistill.teachers.onnx_engine import _LARGEST, _quantise
+from nerdistill.teachers.onnx_engine import LARGEST, quantise_network
 from nerdistill.teachers.reconcile import reconcile
 
 VERSION = 1
@@ -104,9 +104,9 @@ def _network(model: str, revision: str | None, variant: Variant, folder: Path) -
     revision = None if Path(model).is_dir() else revision
     teacher, pieces = load_teacher(model, None, "float32", seed=0, revision=revision), load_pieces(model, revision)
     parameters = count_parameters(teacher)
-    if 4 * parameters >= _LARGEST:
+    if 4 * parameters >= LARGEST:
         raise ConfigError(
-            f"teacher '{model}': its weights do not fit into one ONNX file of {_LARGEST / 1e9:.1f} GB; take engine = \"torch\""
+            f"teacher '{model}': its weights do not fit into one ONNX file of {LARGEST / 1e9:.1f} GB; take engine = \"torch\""
         )
     scheme = LabelScheme(tuple(dict.fromkeys(tag[2:] for tag in teacher.tags if tag != "O")))
     targets = reconcile(teacher.tags, scheme, None)
@@ -119,7 +119,7 @@ def _network(model: str, revision: str | None, variant: Variant, folder: Path) -
         plain, small = Path(scratch) / VARIANTS["fp32"], Path(scratch) / VARIANTS["int8"]
         onnx.save(_graph(teacher, targets, len(scheme.tags)), plain)
         if variant == "int8":
-            _quantise(plain, small)
+            quantise_network(plain, small)
         network = (small if variant == "int8" else plain).read_bytes()
     files = {TOKENIZER: pieces.tokenizer.to_str().encode(), VARIANTS[variant]: network}
     with folder_beside(path, {"identity": identity}) as made:

@@ -27,7 +27,7 @@ from nerdistill.students.parts.quantise import quantise
 from nerdistill.teachers.as_transformer import as_transformer
 from nerdistill.teachers.huggingface import TeacherModel
 
-_LARGEST = onnx.checker.MAXIMUM_PROTOBUF
+LARGEST = onnx.checker.MAXIMUM_PROTOBUF
 """Bytes of a network in one file."""
 
 
@@ -49,16 +49,16 @@ class OnnxEngine:
     def __init__(self, teacher: TeacherModel, layers: Sequence[int] = (), int8: bool = False) -> None:
         self.int8 = int8
         size = 4 * count_parameters(teacher)
-        if size >= _LARGEST:
+        if size >= LARGEST:
             raise ConfigError(
-                f"the teacher's weights take {size / 1e9:.1f} GB, an ONNX file holds less than {_LARGEST / 1e9:.1f} GB; "
+                f"the teacher's weights take {size / 1e9:.1f} GB, an ONNX file holds less than {LARGEST / 1e9:.1f} GB; "
                 'take signals.engine = "torch"'
             )
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "teacher.onnx"
             onnx.save(with_states(as_transformer(teacher).to_onnx(), layers), path)
             if int8:
-                _quantise(path, path.with_name("int8.onnx"))
+                quantise_network(path, path.with_name("int8.onnx"))
                 path = path.with_name("int8.onnx")
             self._session = open_session(path, torch.get_num_threads())
         self._inputs = [entry.name for entry in self._session.get_inputs()]
@@ -89,7 +89,13 @@ def with_states(network: onnx.ModelProto, layers: Sequence[int]) -> onnx.ModelPr
     return network
 
 
-def _quantise(path: Path, target: Path) -> None:
+def quantise_network(path: Path, target: Path) -> None:
+    """Write a network's products in 8 bits, but for those that read what a feed-forward layer's activation gives.
+
+    Args:
+        path: The float32 network.
+        target: Where the other goes.
+    """
     network = onnx.load(path)
     nodes = network.graph.node
     active = {node.output[0] for node in nodes if node.op_type in ("Gelu", "Relu")}

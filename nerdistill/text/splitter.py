@@ -28,7 +28,7 @@ _ELIDED = (
     "(?:l|d|j|m|n|s|t|c|qu|jusqu|lorsqu|puisqu|quoiqu|quelqu|presqu|dell|nell|all|dall|sull|coll|un|quest|quell|bell|sant|tutt|anch|com|"
     "dov|gl|degl|nessun|qualcun)['’]"
 )
-_WORD = regex.compile(
+WORD = regex.compile(
     rf"""
       (?<!{_CORE})(?i:{_ELIDED})(?={_CORE})
     | (?<=\p{{L}})['’]\p{{Ll}}++(?!{_CORE})
@@ -49,14 +49,14 @@ _LONGEST_RUN = 64
 
 @lru_cache(maxsize=1 << 16)
 def _remembered(run: str) -> tuple[str, ...]:
-    return tuple(_WORD.findall(run))
+    return tuple(WORD.findall(run))
 
 
 def split_words(text: str) -> list[str]:
     """The words of a text as strings, in order; white space belongs to none."""
     words: list[str] = []
     for run in text.split():
-        words += _remembered(run) if len(run) <= _LONGEST_RUN else _WORD.findall(run)
+        words += _remembered(run) if len(run) <= _LONGEST_RUN else WORD.findall(run)
     return words
 
 
@@ -81,7 +81,7 @@ def split_spaced(text: str) -> tuple[list[str], list[bool]] | None:
 @lru_cache(maxsize=1 << 16)
 def _spaced(run: str) -> tuple[tuple[str, ...], tuple[bool, ...]] | None:
     """The words of a run before a space, which follows the last of them; None if they are not all of it."""
-    words = tuple(_WORD.findall(run))
+    words = tuple(WORD.findall(run))
     return (words, (*[False] * (len(words) - 1), True)) if words and "".join(words) == run else None
 
 

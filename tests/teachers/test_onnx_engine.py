@@ -139,7 +139,7 @@ def test_what_cannot_be_taken_over_is_a_message(
 def test_too_large_is_a_message(tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file format's limit, met after minutes of copying as an error of another library."""
     model = load_teacher(save(tmp_path / "t", tokenizer, "Bert"), None, "float32", 0)
-    monkeypatch.setattr(module, "_LARGEST", 1000)
+    monkeypatch.setattr(module, "LARGEST", 1000)
     with pytest.raises(ConfigError, match=r"signals\.engine = \"torch\""):
         OnnxEngine(model)
 

@@ -7,7 +7,7 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nerdistill.text.splitter import _WORD, split, split_words
+from nerdistill.text.splitter import WORD, split, split_words
 
 AWKWARD = "aAbBéß'’-.,· \n\t\x1c\x85\u200b1_日本かーกขي@#🇩🇪👩🏽🚀\u200d\u200c\ufe0f\u0301्कŉ\u00a0\u3000\ud83d\x00"
 _PREPEND = regex.compile(r"\p{GCB=Prepend}")
@@ -66,7 +66,7 @@ def test_words_and_white_space_make_the_text(text: str) -> None:
 @settings(deadline=None)
 def test_what_is_remembered_is_the_rule(text: str) -> None:
     """Prevents words that depend on what was split before, or on where white space stands, and a caller who changes what is remembered."""
-    plain = _WORD.findall(_PREPEND.sub("", text))  # a sign such as U+0600 would draw a space after it into its word
+    plain = WORD.findall(_PREPEND.sub("", text))  # a sign such as U+0600 would draw a space after it into its word
     for _ in range(2):
         words = split_words(_PREPEND.sub("", text))
         assert words == plain
