@@ -87,11 +87,11 @@ def toy_config(tmp_path: Path, tokenizer: Tokenizer) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A cluster of this machine with two workers."""
+    """A cluster of this machine with two workers, which believes in a GPU."""
     ray = importlib.import_module("ray")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("RAY_worker_niceness", "0")  # its own is to stand back, for minutes beside anything that is busy
         patched.setenv("RAY_AUTH_MODE", "disabled")
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=100 << 20)
+        ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=100 << 20)
         yield ray
         ray.shutdown()

@@ -104,7 +104,7 @@ def floor(
         list[str], typer.Argument(metavar="TEXT...", help="Files to read, in any format of docs/data.md.", show_default=False)
     ],
     variant: Annotated[str | None, typer.Option("--variant", help="fp32 or int8.  [default: the bundle's own]", show_default=False)] = None,
-    backend: Annotated[str, typer.Option("--backend", help="onnxruntime, openvino or openvino-bf16.")] = "onnxruntime",
+    backend: Annotated[str, typer.Option("--backend", help="onnxruntime, onnxruntime-cuda, openvino or openvino-bf16.")] = "onnxruntime",
     as_json: Json = False,
 ) -> None:
     """Measure what one core takes for a word, part by part, beside what it must take at least; print the table."""

@@ -49,7 +49,7 @@ def tag(
     variant: Annotated[
         str | None, typer.Option("--variant", help="fp32 or int8; by default the model's own choice", show_default=False)
     ] = None,
-    backend: Annotated[str, typer.Option("--backend", help="onnxruntime, openvino or openvino-bf16.")] = "onnxruntime",
+    backend: Annotated[str, typer.Option("--backend", help="onnxruntime, onnxruntime-cuda, openvino or openvino-bf16.")] = "onnxruntime",
     threshold: Annotated[float, typer.Option("--threshold", min=0, max=1, help="Leave out entities scored below.")] = 0.0,
     languages: Annotated[
         str | None,
@@ -70,6 +70,10 @@ def tag(
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Threads of each; by default cores / workers, on Ray 1", show_default=False)
     ] = None,
+    gpus: Annotated[
+        float,
+        typer.Option("--gpus", min=0, help="GPUs of each Ray actor, a part of one lets several share it; with --backend onnxruntime-cuda."),
+    ] = 0.0,
     shard_size: Annotated[
         str | None,
         typer.Option("--shard-size", metavar="64M", help="Input of a shard; by default as the whole input asks for", show_default=False),
@@ -98,6 +102,8 @@ def tag(
         raise ConfigError(f"--engine {engine}: expected one of {', '.join(ENGINES)}")
     if engine == "ray" and out is None:
         raise ConfigError("--engine ray: writes no stream; name a file or a folder that all machines see with -o")
+    if gpus and engine != "ray":
+        raise ConfigError("--gpus: shares a cluster's GPUs out to Ray's actors; add --engine ray, or leave it out")
     if as_json and out is None:
         raise ConfigError("--json: stdout has the records already; name an output with -o")
     options = ReadOptions(
@@ -123,6 +129,7 @@ def tag(
         engine=engine,
         workers=workers,
         threads=threads,
+        gpus=gpus,
         shard_bytes=size_of(shard_size) if shard_size else None,
         force=force,
         quiet=quiet,

@@ -71,9 +71,9 @@ def profile(path: Path, texts: Sequence[str], systems: Iterable[tuple[Backend, V
 
 
 def systems_of(info: BundleInfo) -> list[tuple[Backend, Variant]]:
-    """Every backend with every variant that it runs and the bundle has."""
+    """Every backend of the CPU with every variant that it runs and the bundle has."""
     small: list[tuple[Backend, Variant]] = [("onnxruntime", "int8")] if "model.int8.onnx" in info.digests else []
-    return [("onnxruntime", "fp32"), *small, *((backend, "fp32") for backend in BACKENDS[1:])]
+    return [("onnxruntime", "fp32"), *small, *((backend, "fp32") for backend in BACKENDS if backend.startswith("openvino"))]
 
 
 def _parts(tagger: Tagger, texts: Sequence[str]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def make_component(
     bundle: str | None,
     threads: int | None,
     variant: Literal["fp32", "int8"] | None,
-    backend: Literal["onnxruntime", "openvino", "openvino-bf16"],
+    backend: Literal["onnxruntime", "onnxruntime-cuda", "openvino", "openvino-bf16"],
     threshold: float,
     spans_key: str,
     ents_filter: Callable[[Iterable[Any], Iterable[Any]], Iterable[Any]],

@@ -48,6 +48,7 @@ class RayPool:
         job: What the actors have to know.
         size: How many work at a time, at most.
         warned: Told when processes died.
+        gpus: Of each.
         stopping: Set to True, ends with the next shard that is done; the others in work are given up.
     """
 
@@ -55,6 +56,7 @@ class RayPool:
     job: Job
     size: int
     warned: Callable[[str], None]
+    gpus: float = 0.0
     stopping: bool = False
 
     def run(self, shards: Iterable[Shard]) -> Iterator[tuple[int, dict[str, int]]]:
@@ -71,7 +73,7 @@ class RayPool:
         if not todo:
             return
         arguments = (seen_everywhere(self.job), todo)
-        with closing(through_actors(self.ray, ShardActor, arguments, list(todo), self.size, self.job.threads)) as rows:
+        with closing(through_actors(self.ray, ShardActor, arguments, list(todo), self.size, self.job.threads, self.gpus)) as rows:
             for row in rows:
                 if row["failure"]:
                     raise WorkerError(row["failure"], row["exit_code"])
@@ -198,6 +200,7 @@ def tag_dataset(
     threads: int = 1,
     variant: Variant | None = None,
     backend: Backend = "onnxruntime",
+    gpus: float = 0.0,
 ) -> Any:
     """`tag_record_batch` over a data set of Ray Data; errors are a column, so no row and no block is lost.
 
@@ -210,6 +213,7 @@ def tag_dataset(
         threads: Of each; as many cores of the cluster are taken.
         variant: ``fp32`` or ``int8``; None takes the bundle's own choice.
         backend: What runs the network.
+        gpus: Of each actor; a part of one lets several share it.
 
     Returns:
         The data set with the columns of `nerdistill.tagging.batch.RESULTS`, as lazy as it was.
@@ -225,6 +229,7 @@ def tag_dataset(
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=threads,
+        num_gpus=gpus,
     )
 
 

@@ -65,9 +65,22 @@ def cluster(what: str) -> Iterator[Any]:
         ray.shutdown()
 
 
-def room_for(ray: Any, cpus: int) -> int:
-    """How many actors with so many cores the cluster has room for, at least one."""
-    return max(1, int(ray.cluster_resources().get("CPU", 0) // cpus))
+def room_for(ray: Any, cpus: int, gpus: float = 0.0) -> int:
+    """How many actors with so many cores and GPUs the cluster has room for, at least one."""
+    there = ray.cluster_resources()
+    rooms = [there.get("CPU", 0) // cpus, *([there.get("GPU", 0) // gpus] if gpus else [])]
+    return max(1, int(min(rooms)))
+
+
+def check_gpus(ray: Any, gpus: float) -> None:
+    """Refuse a cluster that has not the GPUs for one actor; Ray would wait without end.
+
+    Raises:
+        ConfigError: See above.
+    """
+    there = ray.cluster_resources().get("GPU", 0)
+    if gpus > there:
+        raise ConfigError(f"--gpus {gpus:g}: the Ray cluster has {there:g} in all; ask for fewer, or start Ray where there are some")
 
 
 def through_actors(

@@ -87,6 +87,7 @@ class Request:
         engine: Who does the shards; nothing of the output depends on it.
         workers: Processes; None takes one for each core, of this machine or of the cluster.
         threads: Threads of each; None shares the cores out, and is one thread on Ray.
+        gpus: Of each actor on Ray.
         shard_bytes: Bytes from which a shard ends; None chooses.
         force: Replace what is there.
         quiet: Show no progress.
@@ -106,6 +107,7 @@ class Request:
     engine: Engine = "local"
     workers: int | None = None
     threads: int | None = None
+    gpus: float = 0.0
     shard_bytes: int | None = None
     force: bool = False
     quiet: bool = False
@@ -163,11 +165,14 @@ def tag_files(request: Request, target: Callable[[Connection, Job], None] = work
     """
     if request.engine == "ray":
         from nerdistill.tagging.on_ray import RayPool
-        from nerdistill.tagging.ray_actors import cluster, room_for
+        from nerdistill.tagging.ray_actors import check_gpus, cluster, room_for
 
         with cluster("--engine ray") as ray:
             threads = request.threads or 1
-            return _tag_files(request, request.workers or room_for(ray, threads), threads, partial(RayPool, ray))
+            if request.gpus:
+                check_gpus(ray, request.gpus)
+            workers = request.workers or room_for(ray, threads, request.gpus)
+            return _tag_files(request, workers, threads, partial(RayPool, ray, gpus=request.gpus))
     workers = request.workers or cores()
     threads = request.threads or max(1, cores() // workers)
     return _tag_files(request, workers, threads, lambda job, size, warned: Pool(job, size, target, warned=warned))

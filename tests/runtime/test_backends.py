@@ -33,13 +33,30 @@ class TestChoice:
 
     def test_a_backend_that_is_not_there(self, path: Path) -> None:
         """Prevents a misspelt backend from being ignored."""
-        message = "backend = 'openvin', expected one of onnxruntime, openvino, openvino-bf16"
+        message = "backend = 'openvin', expected one of onnxruntime, onnxruntime-cuda, openvino, openvino-bf16"
         with pytest.raises(ConfigError, match=message):
             Tagger.load(path, backend="openvin")  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match=message):
             Tagger(open_bundle(path), 1, "openvin")  # type: ignore[arg-type]
 
-    @pytest.mark.parametrize("backend", BACKENDS[1:])
+    def test_a_gpu_that_is_not_there(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Prevents the CPU in a GPU's place: ONNX Runtime takes it without a word, whether its build or the driver is at fault."""
+        import onnxruntime
+
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+        with pytest.raises(ConfigError, match="onnxruntime-gpu in the place of onnxruntime; this one has CPUExecutionProvider"):
+            Tagger.load(path, "fp32", backend="onnxruntime-cuda")
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+        opened = onnxruntime.InferenceSession
+        monkeypatch.setattr(
+            onnxruntime, "InferenceSession", lambda *given, **more: opened(*given, **{**more, "providers": ["CPUExecutionProvider"]})
+        )
+        with pytest.raises(ConfigError, match="fell back to CPUExecutionProvider"):
+            Tagger.load(path, "fp32", backend="onnxruntime-cuda")
+        with pytest.raises(ConfigError, match="only ONNX Runtime on a CPU runs it"):
+            Tagger.load(path, "int8", backend="onnxruntime-cuda")
+
+    @pytest.mark.parametrize("backend", [backend for backend in BACKENDS if backend.startswith("openvino")])
     def test_a_backend_that_is_not_installed(self, path: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Prevents a bare ImportError, and another backend in its place."""
         monkeypatch.setitem(sys.modules, "openvino", None)
@@ -48,9 +65,9 @@ class TestChoice:
 
     def test_eight_bits_are_of_onnx_runtime(self, bundle_path: Path) -> None:
         """Prevents an obscure error of OpenVINO's, and the float32 network where 8 bits were asked for."""
-        with pytest.raises(ConfigError, match="only ONNX Runtime runs it; open the fp32 one"):
+        with pytest.raises(ConfigError, match="only ONNX Runtime on a CPU runs it; open the fp32 one"):
             open_for(bundle_path, "int8", "openvino")
-        with pytest.raises(ConfigError, match="only ONNX Runtime runs it"):
+        with pytest.raises(ConfigError, match="only ONNX Runtime on a CPU runs it"):
             open_network(open_bundle(bundle_path, "int8"), 1, "openvino")
 
     def test_a_bundle_of_eight_bits_opens_in_float32(self, bundle_path: Path) -> None:

@@ -21,6 +21,7 @@ from nerdistill.tagging import on_ray, run
 from nerdistill.tagging.batch import RESULTS, tag_batch
 from nerdistill.tagging.on_ray import Note, tag_dataset
 from nerdistill.tagging.pool import MOST_DEATHS, WorkerError
+from nerdistill.tagging.ray_actors import room_for
 from nerdistill.tagging.run import Request, tag_files
 from nerdistill.tagging.shards import Shard, plan
 from nerdistill.tagging.sources import Extent
@@ -92,6 +93,17 @@ def test_either_engine_continues_the_other(asked: Request, cluster: Any, tmp_pat
     parts[3].unlink()
     tag_files(replace(there, engine="local"))
     assert files(tmp_path / "there") == files(tmp_path / "here")
+
+
+def test_actors_share_a_gpu(asked: Request, cluster: Any, tmp_path: Path) -> None:
+    """Prevents actors that take no GPU where they are to, another output, and a wait without end for GPUs that are not there."""
+    tag_files(asked)
+    tag_files(replace(asked, out=f"{tmp_path}/there/", engine="ray", workers=None, gpus=0.5))
+    assert files(tmp_path / "there") == files(tmp_path / "here")
+    assert room_for(cluster, 1, 0.25) == 2, "by its cores"
+    assert room_for(cluster, 1, 1.0) == 1, "by its GPU"
+    with pytest.raises(ConfigError, match="--gpus 2: the Ray cluster has 1 in all"):
+        tag_files(replace(asked, out=f"{tmp_path}/more/", engine="ray", gpus=2.0))
 
 
 def test_data_set_keeps_every_row(cluster: Any, bundle_path: Path) -> None:
@@ -204,6 +216,8 @@ def test_options_of_the_command(asked: Request, tmp_path: Path) -> None:
     """Prevents an engine that is not there from being taken for the local one, and a stream from a cluster."""
     from nerdistill.cli.tag import tag
 
+    with pytest.raises(ConfigError, match="add --engine ray"):
+        tag(asked.bundle, list(asked.inputs), f"{tmp_path}/out/", gpus=1.0)
     for engine, says in (("rya", "expected one of local, ray"), ("ray", "name a file or a folder")):
         with pytest.raises(ConfigError, match=says):
             tag(asked.bundle, list(asked.inputs), engine=engine)
