@@ -28,6 +28,7 @@ from nerdistill.evaluation.engine_tables import KIND as ENGINES
 from nerdistill.evaluation.engine_tables import engine_table
 from nerdistill.evaluation.memory_chart import memory_chart, pipe_memory_chart
 from nerdistill.evaluation.pareto import pareto
+from nerdistill.evaluation.profile_tagger import KIND as PROFILE
 from nerdistill.evaluation.profile_tagger import profile_tables
 from nerdistill.evaluation.shape_tables import KIND as SHAPES
 from nerdistill.evaluation.shape_tables import shapes_table
@@ -50,7 +51,7 @@ BULK_FIGURE = "docs/images/tagging-memory.svg"
 PIPE = "results/pipeline.json"
 PIPE_FIGURE = "docs/images/pipeline-memory.svg"
 PARTS = "scores|costs|speed|latency|batches|floor|parts|ideas|rates|split|steps|memory|processes|transport"
-WITH_PARTS = {"profile": profile_tables, TRAINING: training_tables, PIPE_KIND: pipe_tables}
+WITH_PARTS = {"benchmark": benchmark_tables, PROFILE: profile_tables, TRAINING: training_tables, PIPE_KIND: pipe_tables}
 WHOLE = {SHAPES: shapes_table, ENGINES: engine_table}
 MARKER = re.compile(rf"<!-- table: (?P<file>\S+\.json)(?: (?P<part>{PARTS})(?: of (?P<text>[^<>]+))?)? -->")
 _NEARLY = re.compile(r"[^`]*<!--\s*table\b")  # a marker with a slip in it; in backticks it is only spoken of
@@ -138,9 +139,7 @@ def _table(root: Path, name: str, part: str | None, where: str, text: str | None
             raise DataError(f"{where}: {name} is a study, which has one table; leave out '{part}'")
         return study_table(results)
     kind = results.get("kind")
-    if is_benchmark(results):
-        chosen = benchmark_tables(results, part or "")
-    elif kind in WITH_PARTS:
+    if kind in WITH_PARTS:
         chosen = WITH_PARTS[kind](results, part or "")
     elif kind in WHOLE:
         chosen = WHOLE[kind](results)

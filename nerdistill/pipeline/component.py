@@ -183,12 +183,9 @@ class NerDistill(Pipe):
             group = [Span(doc, span.start, span.stop, label=add(span.label)) for span in spans]
             if doc.has_annotation("ENT_IOB"):
                 self._set_beside(doc, group)
-            elif group:
-                # Nothing stands there yet and nothing found overlaps, so the usual filter would keep all.
+            else:  # nothing stands there yet and nothing found overlaps, so the usual filter would keep all
                 usual = self.ents_filter is prioritize_existing_ents_filter
                 doc.set_ents(group if usual else list(self.ents_filter((), group)), default="outside")
-            else:
-                doc.set_ents([], default="outside")
             attributes = {"scores": [float(span.score) for span in spans], "source": "nerdistill"}
             doc.spans[self.spans_key] = SpanGroup(doc, name=self.spans_key, attrs=attributes, spans=group)
 
