@@ -104,6 +104,10 @@ def tag(
         raise ConfigError("--engine ray: writes no stream; name a file or a folder that all machines see with -o")
     if gpus and engine != "ray":
         raise ConfigError("--gpus: shares a cluster's GPUs out to Ray's actors; add --engine ray, or leave it out")
+    if gpus and backend != "onnxruntime-cuda":
+        raise ConfigError(
+            f"--gpus: --backend {backend} computes on none, so they would be held for nothing; add --backend onnxruntime-cuda"
+        )
     if as_json and out is None:
         raise ConfigError("--json: stdout has the records already; name an output with -o")
     options = ReadOptions(

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nerdistill.evaluation.parts import fastest
+from nerdistill.evaluation.network_ideas import network_ways
+from nerdistill.evaluation.parts import Parts, fastest
 from nerdistill.evaluation.tables import Results, markdown
 from nerdistill.labels import LabelScheme
 from nerdistill.runtime.decode import Floats, Ints, decode_tags, log_softmax, spans_of_tags, viterbi
 from nerdistill.runtime.session import open_session
+from nerdistill.runtime.tagger import Tagger
 from nerdistill.text.splitter import WORD, places, split_words
 
 if TYPE_CHECKING:
@@ -44,6 +46,11 @@ IDEAS = {
     "softmax": Idea("normalise only the words of entities", "most words are in none", True),
     "scan": Idea("project the LSTM's input once a distinct word", "over half of the products depend on the word alone", False),
     "scan, one sentence": Idea("the same in a call of one sentence", "nothing recurs there", False),
+    "vectors": Idea("remember every word's pooled vector and give the network those", "no pieces to look up, widen and pool", False),
+    "rewriting": Idea("let ONNX Runtime rewrite the network", "several operators become one", True),
+    "sleeping": Idea("two threads that sleep while they wait for work", "time of the processor that others can have", True),
+    "arena": Idea("no memory arena", "less memory", False),
+    "pattern": Idea("no memory plan for shapes met before", "shapes seldom recur", False),
 }
 """By the key that `measure_ideas` gives its figures."""
 
@@ -52,19 +59,18 @@ _CALLS = {"scan": (40, 25, 450), "scan, one sentence": (1, 20, 20)}
 """Sentences, words of each, distinct words."""
 
 
-def measure_ideas(texts: Sequence[str], logits: Floats, offsets: Ints, scheme: LabelScheme) -> dict[str, list[float]]:
-    """Measure all of them.
+def measure_ideas(tagger: Tagger, texts: Sequence[str]) -> dict[str, list[float]]:
+    """Measure all of them, on one thread where nothing else is said.
 
     Args:
+        tagger: In ONNX Runtime, on one thread.
         texts: What is read.
-        logits: ``[N, K]`` of their words laid end to end.
-        offsets: ``[S + 1]``, where each text's words begin.
-        scheme: The label scheme, K tags.
 
     Returns:
         Key of `IDEAS` to microseconds a word the plain way and the way that was tried: of the processor, the fastest of some rounds.
     """
-    words = [split_words(text) for text in texts]
+    words, scheme = [split_words(text) for text in texts], tagger.scheme
+    logits, offsets = tagger.logits(words)
     tags = decode_tags(logits, offsets, scheme)
     found = spans_of_tags(tags, logits, offsets, scheme)
     n_words = len(tags)
@@ -80,6 +86,9 @@ def measure_ideas(texts: Sequence[str], logits: Floats, offsets: Ints, scheme: L
     }
     for name, (n_sentences, length, distinct) in _CALLS.items():
         pairs[name] = (n_sentences * length, *_lstm_ways(n_sentences, length, distinct))
+    if tagger.info.inputs == "words":
+        ways = network_ways(tagger.bundle.network, Parts(tagger, texts, words).arrays)
+        pairs.update({name: (n_words, *both) for name, both in ways.items()})
     return {
         name: [round(1e6 * seconds / count, 4) for seconds in fastest({"plain": plain, "tried": tried}).values()]
         for name, (count, plain, tried) in pairs.items()

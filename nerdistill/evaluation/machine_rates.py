@@ -31,7 +31,7 @@ def gemm_rate(backend: Backend = "onnxruntime", int8: bool = False) -> float:
     """
     rates = []
     for rows, inner, outer in SHAPES:
-        run = _opened(_product(inner, outer, int8).SerializeToString(), backend)
+        run = _opened(product(inner, outer, int8).SerializeToString(), backend)
         states = np.ones((rows, inner), dtype=np.uint8 if int8 else np.float32)
         rates.append(2 * rows * inner * outer / _fastest(lambda: run(states)))  # noqa: B023
     return max(rates)
@@ -58,7 +58,8 @@ def bandwidth() -> float:
     return 2 * _COPIED / _fastest(lambda: np.copyto(target, source))
 
 
-def _product(inner: int, outer: int, int8: bool) -> onnx.ModelProto:
+def product(inner: int, outer: int, int8: bool) -> onnx.ModelProto:
+    """A network that multiplies ``states``, ``[rows, inner]``, with fixed weights ``[inner, outer]``, in float32 or in 8 bits."""
     from onnx import TensorProto, helper, numpy_helper
 
     rng = np.random.default_rng(0)

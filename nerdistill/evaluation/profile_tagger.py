@@ -10,18 +10,18 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nerdistill.errors import MissingExtraError, NerdistillError
 from nerdistill.evaluation.ideas import ideas_table, measure_ideas
 from nerdistill.evaluation.machine import results_frame
+from nerdistill.evaluation.operators import LSTMS, lstm_alone, operator_seconds
 from nerdistill.evaluation.parts import Parts, fastest, with_rest
 from nerdistill.evaluation.tables import MISSING, Results, compact, markdown, percent
 from nerdistill.evaluation.texts import read_texts
 from nerdistill.files import write_json
-from nerdistill.labels import LabelScheme
 from nerdistill.runtime.backends import BACKENDS, Backend
 from nerdistill.runtime.bundle import BundleInfo, Variant, open_bundle
 from nerdistill.runtime.tagger import Tagger
@@ -36,6 +36,8 @@ SHORT = range(18, 23)
 
 MOST_SHORT = 100
 PARTS = ("split", "encode", "batch", "network", "decode", "spans", "entities", "rest")
+ALONE = {"words": "its words' products alone", "states": "its states' products alone", "activations": "its activations alone"}
+MOST_OPERATORS = 3
 
 
 def profile(path: Path, texts: Sequence[str], systems: Iterable[tuple[Backend, Variant]]) -> list[dict[str, Any]]:
@@ -51,6 +53,7 @@ def profile(path: Path, texts: Sequence[str], systems: Iterable[tuple[Backend, V
         ``rest`` what the whole takes beyond them); ``words_per_second``; ``words_per_second_by_budget``, by padded words of a call;
         ``padding``, padded words over words; ``latency_ms_p50`` and ``spacy_latency_ms_p50`` of texts of `SHORT` words one by one, through
         the tagger and through ``nlp(text)``; ``texts_changed``, share of the texts in which the entities are others than the first one's.
+        With ONNX Runtime also microseconds a word by its own clock, ``operators``, and of an LSTM's parts computed alone, ``lstm_alone``.
 
     Raises:
         BundleError: There is no sound bundle.
@@ -81,11 +84,16 @@ def _parts(tagger: Tagger, texts: Sequence[str]) -> dict[str, Any]:
     seconds = fastest({**parts.jobs(), "whole": lambda: [*tagger.pipe(texts, len(texts))]})
     each = with_rest(seconds)
     n_words = len(parts.words)
+    inside = {}
+    if tagger.backend == "onnxruntime":
+        network = tagger.bundle.network
+        inside = {"operators": operator_seconds(network, parts.arrays), "lstm_alone": lstm_alone(network, parts.arrays)}
     return {
         "words": n_words,
         "microseconds": {name: round(1e6 * each[name] / n_words, 4) for name in PARTS},
         "words_per_second": round(n_words / seconds["whole"]),
         "padding": round(parts.padded / n_words, 4),
+        **{key: {name: round(1e6 * taken / n_words, 4) for name, taken in each.items()} for key, each in inside.items()},
     }
 
 
@@ -126,7 +134,7 @@ def profile_tables(results: Results, part: str = "") -> str:
 
     Args:
         results: What this program wrote.
-        part: ``parts``, ``batches`` or ``ideas``; empty for all of them, an empty line between two.
+        part: ``parts``, ``operators``, ``batches`` or ``ideas``; empty for all of them, an empty line between two.
     """
     rows = results["rows"]
     parts = [
@@ -142,10 +150,25 @@ def profile_tables(results: Results, part: str = "") -> str:
     budgets = [[str(row["system"]), *(compact(row["words_per_second_by_budget"][str(budget)]) for budget in BUDGETS)] for row in rows]
     tables = {
         "parts": markdown(["µs a word", *PARTS, "words/s", "one sentence (ms)", "in spaCy (ms)", "texts changed (%)"], parts),
+        "operators": _operators_table(rows),
         "batches": markdown(["words/s by padded words of a call", *map(str, BUDGETS)], budgets),
         "ideas": ideas_table(results),
     }
     return tables[part] if part else "\n".join(tables.values())
+
+
+def _operators_table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """A network's time by operator, an LSTM's beside what its parts take alone."""
+    lines = []
+    for row in rows:
+        if "operators" not in row:
+            continue
+        layer = sum(taken for name, taken in row["operators"].items() if name in LSTMS)
+        others = {name: taken for name, taken in row["operators"].items() if name not in LSTMS}
+        most = ", ".join(f"{name} {taken:.2f}" for name, taken in [*others.items()][:MOST_OPERATORS])
+        alone = (f"{row['lstm_alone'][name]:.2f}" if name in row["lstm_alone"] else MISSING for name in ALONE)
+        lines.append([str(row["system"]), f"{layer:.2f}", *alone, f"{sum(others.values()):.2f}", most])
+    return markdown(["µs a word", "LSTM", *ALONE.values(), "other operators", "of them"], lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -166,9 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     files = [path.name for path in options.texts]
     command = f"python -m nerdistill.evaluation.profile_tagger {options.bundle} ..."
     results = results_frame("where a tagger's time goes", command, 1, {"files": files, "limit": options.limit, "texts": len(texts)}, rows)
-    logits, offsets = Tagger.load(options.bundle, "fp32", 1).logits([split_words(text) for text in texts])
-    ideas = measure_ideas(texts, logits, offsets, LabelScheme(about.types))
-    results = {**results, "kind": KIND, "ideas": ideas}
+    results = {**results, "kind": KIND, "ideas": measure_ideas(Tagger.load(options.bundle, threads=1), texts)}
     if options.results:
         write_json(options.results, results)
     print(profile_tables(results))  # noqa: T201

@@ -25,13 +25,26 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def open_session(network: bytes | Path, threads: int, cuda: bool = False) -> onnxruntime.InferenceSession:
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """The options that every network is opened with."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
+def open_session(network: bytes | Path, threads: int, cuda: bool = False, profile: str = "") -> onnxruntime.InferenceSession:
     """Open a network; its threads sleep while they wait, so that others may have the core.
 
     Args:
         network: The file, or its content.
         threads: Threads of one operation; operations run one after the other.
         cuda: On an NVIDIA GPU.
+        profile: What the path of a profile begins with, which ``end_profiling`` writes and names; empty for none.
 
     Raises:
         ConfigError: There is no such GPU, or ONNX Runtime's build cannot use it; it would take the CPU without a word.
@@ -42,11 +55,9 @@ def open_session(network: bytes | Path, threads: int, cuda: bool = False) -> onn
     if wanted not in (there := onnxruntime.get_available_providers()):
         raise ConfigError(f"{_NO_GPU}; this one has {', '.join(there)}")
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options = session_options(threads)
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, profile
     providers = list(dict.fromkeys([wanted, "CPUExecutionProvider"]))
     session = onnxruntime.InferenceSession(network, options, providers=providers, disabled_optimizers=_SLOWER_FUSIONS)
     if session.get_providers()[0] != wanted:

@@ -5,6 +5,7 @@ The functions here run in that process, called through `Process`. Times are take
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -164,6 +165,7 @@ def take_texts(words: Mapping[str, Sequence[Words]], documents: Mapping[str, Map
     here.texts = {name: list(map(form, part)) for name, part in words.items()}
     here.documents = {name: {length: list(map(form, part)) for length, part in parts.items()} for name, parts in documents.items()}
     here.text_bytes = max(0, _status("VmRSS") - here.bytes_before)
+    gc.freeze()  # or the collector would look through all of this again and again while a contestant reads
 
 
 def tag(text: str) -> list[Tags]:

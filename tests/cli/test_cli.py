@@ -116,6 +116,7 @@ def test_tag_refuses_to_overwrite(bundle_path: Path, tmp_path: Path) -> None:
     [
         (("tag", "nowhere", "-"), 5, b"bundle.json"),
         (("tag", "{bundle}", "missing.txt"), 3, b"missing.txt"),
+        (("tag", "{bundle}", "-", "-o", "out.jsonl", "--engine", "ray", "--gpus", "1"), 2, b"onnxruntime-cuda"),
         (("run", "missing.toml"), 2, b"missing.toml"),
         (("plan", "missing.toml"), 2, b"missing.toml"),
         (("info", "nowhere"), 5, b"nowhere"),
