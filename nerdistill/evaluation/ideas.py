@@ -48,7 +48,7 @@ IDEAS = {
     "scan, one sentence": Idea("the same in a call of one sentence", "nothing recurs there", False),
     "vectors": Idea("remember every word's pooled vector and give the network those", "no pieces to look up, widen and pool", False),
     "rewriting": Idea("let ONNX Runtime rewrite the network", "several operators become one", True),
-    "sleeping": Idea("two threads that sleep while they wait for work", "time of the processor that others can have", True),
+    "sleeping": Idea("two threads that sleep while they wait for work", "other processes get the core; waking up costs something", True),
     "arena": Idea("no memory arena", "less memory", False),
     "pattern": Idea("no memory plan for shapes met before", "shapes seldom recur", False),
 }

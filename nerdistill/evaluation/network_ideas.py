@@ -34,15 +34,12 @@ def network_ways(network: bytes, inputs: Sequence[Arrays]) -> dict[str, Ways]:
     def all_calls(session: onnxruntime.InferenceSession) -> Callable[[], object]:
         return lambda: [session.run(None, arrays) for arrays in inputs]
 
-    def other(threads: int = 1, **settings: Any) -> Callable[[], object]:
+    def other(threads: int = 1, spinning: bool = False, **settings: Any) -> Callable[[], object]:
         import onnxruntime
 
-        options = session_options(threads)
+        options = session_options(threads, spinning)
         for name, value in settings.items():
-            if name == "spinning":
-                options.add_session_config_entry("session.intra_op.allow_spinning", value)
-            else:
-                setattr(options, name, value)
+            setattr(options, name, value)
         return all_calls(onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"]))
 
     import onnxruntime
@@ -51,7 +48,7 @@ def network_ways(network: bytes, inputs: Sequence[Arrays]) -> dict[str, Ways]:
         "rewriting": (other(graph_optimization_level=onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL), all_calls(as_it_is)),
         "arena": (all_calls(as_it_is), other(enable_cpu_mem_arena=False)),
         "pattern": (all_calls(as_it_is), other(enable_mem_pattern=False)),
-        "sleeping": (other(threads=2, spinning="1"), other(threads=2)),
+        "sleeping": (other(threads=2, spinning=True), other(threads=2)),
     }
     remembered = without_pooling(network)
     if remembered is not None:

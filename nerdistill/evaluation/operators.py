@@ -82,7 +82,7 @@ def lstm_alone(network: bytes, inputs: Sequence[Arrays]) -> dict[str, float]:
         inputs: Arrays of each call.
 
     Returns:
-        ``words``, products of its inputs, all words of a call at once; ``states``, products of its states, a step's sentences at once;
+        ``words``, products of its inputs, about a call's words at once; ``states``, products of its states, a step's sentences at once;
         ``activations``, in float32, a step's at once. Seconds in all calls; empty without such a layer.
     """
     import onnx
@@ -91,10 +91,9 @@ def lstm_alone(network: bytes, inputs: Sequence[Arrays]) -> dict[str, float]:
     if layer is None:
         return {}
     int8, hidden = LSTMS[layer.node.op_type], layer.hidden
-    shapes = [arrays["word_index"].shape for arrays in inputs]
-    sentences = round(float(np.mean([height for height, _ in shapes])))
-    steps = round(float(np.mean([length for _, length in shapes])))
-    directions = 2 * len(shapes)
+    shapes = np.array([arrays["word_index"].shape for arrays in inputs])
+    steps, positions = 2 * int(shapes[:, 1].sum()), 2 * int(shapes.prod(axis=1).sum())  # of both directions
+    sentences = round(positions / steps)
 
     def multiplied(height: int, inner: int) -> float:
         states = np.ones((height, inner), dtype=np.uint8 if int8 else np.float32)
@@ -102,9 +101,9 @@ def lstm_alone(network: bytes, inputs: Sequence[Arrays]) -> dict[str, float]:
 
     gates = {"open": np.ones((sentences, 3 * hidden), np.float32), "new": np.ones((sentences, 2 * hidden), np.float32)}
     return {
-        "words": directions * multiplied(sentences * steps, layer.width),
-        "states": directions * steps * multiplied(sentences, hidden),
-        "activations": directions * steps * sum(operator_seconds(_activations().SerializeToString(), [gates] * 8).values()) / 8,
+        "words": positions / 1024 * multiplied(1024, layer.width),
+        "states": steps * multiplied(sentences, hidden),
+        "activations": steps * sum(operator_seconds(_activations().SerializeToString(), [gates] * 8).values()) / 8,
     }
 
 

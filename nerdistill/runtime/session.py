@@ -25,14 +25,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """The options that every network is opened with."""
+def session_options(threads: int, spinning: bool = False) -> onnxruntime.SessionOptions:
+    """The options that every network is opened with; but for `spinning`, its threads sleep while they wait."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     options.log_severity_level = 3
     return options
 
