@@ -11,12 +11,16 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from nerdistill.export.bundle_writer import Manifest, write_bundle
 from nerdistill.students.base import Shape, Student, build_student
 from nerdistill.students.vocabulary import Vocabulary, prune
 from tests.toy_run import write_toy_run
+
+settings.register_profile("any machine", deadline=None)  # how long a test takes says nothing about what it tests
+settings.load_profile("any machine")
 
 TEXT: list[str] = (  # noqa: SIM905
     "Anna Schmidt besucht Berlin . La France a gagné contre l' Italie à Paris . Ola Nordmann bor i Oslo no . "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nerdistill.labels import LabelScheme, repair, spans_of, tag_type, tags_of
@@ -70,7 +70,6 @@ def test_repair_makes_valid_tags_and_counts(tags: list[str]) -> None:
     assert repair(fixed) == (fixed, 0)
 
 
-@settings(deadline=None)
 @given(ANY_TAGS)
 def test_spans_and_tags_are_inverse(tags: list[str]) -> None:
     """Prevents entities that merge, split or shift between tags and spans; neighbours of one type above all."""

@@ -7,7 +7,7 @@ A table stands between two lines of a page, the first of which names its file, f
 
 ``scores`` or ``costs`` after the name shows only the first or the second table of that file; of a benchmark's, ``speed``, ``latency``,
 ``batches``, ``scores`` or ``floor`` the tables of that kind, and ``speed of French`` that of one text; of a profile's, ``parts``,
-``batches`` or ``ideas``; of a training benchmark's, ``rates``, ``split`` or ``steps``. The picture of all studies, `FIGURE`, is drawn from
+``operators``, ``batches`` or ``ideas``; of a training benchmark's, ``rates``, ``split`` or ``steps``. The picture of all studies, `FIGURE`, is drawn from
 the files under ``results/study/``; the comparison, a benchmark, tagging at scale and in spaCy have one each.
 Run it with ``python -m nerdistill.evaluation.documents PAGE...``.
 """
@@ -50,7 +50,7 @@ BULK = "results/tagging.json"
 BULK_FIGURE = "docs/images/tagging-memory.svg"
 PIPE = "results/pipeline.json"
 PIPE_FIGURE = "docs/images/pipeline-memory.svg"
-PARTS = "scores|costs|speed|latency|batches|floor|parts|ideas|rates|split|steps|memory|processes|transport"
+PARTS = "scores|costs|speed|latency|batches|floor|parts|operators|ideas|rates|split|steps|memory|processes|transport"
 WITH_PARTS = {"benchmark": benchmark_tables, PROFILE: profile_tables, TRAINING: training_tables, PIPE_KIND: pipe_tables}
 WHOLE = {SHAPES: shapes_table, ENGINES: engine_table}
 MARKER = re.compile(rf"<!-- table: (?P<file>\S+\.json)(?: (?P<part>{PARTS})(?: of (?P<text>[^<>]+))?)? -->")

@@ -19,7 +19,7 @@ from nerdistill.students.base import ModelOutput, Options
 K, H, A, V = 7, 6, 2, 5
 SIGNALS = ("tags", "teacher_logits", "teacher_hidden", "teacher_attention", "teacher_pieces", "same_piece", "masked_pieces")
 NAMES = list(LOSSES)
-FAST = settings(max_examples=15, deadline=None)
+FAST = settings(max_examples=15)
 LENGTHS = st.lists(st.integers(1, 6), min_size=2, max_size=5)
 
 pytestmark = pytest.mark.parametrize("name", NAMES)

@@ -23,7 +23,7 @@ K = len(SCHEME.tags)
 WORDS = ["Anna", "Berlin", "besucht", ".", "محمد", "东", "京", "राम", "i", "internationally", "gagné"]
 LENGTHS = st.lists(st.integers(1, 14), min_size=1, max_size=12)
 KINDS = ["words", "pieces"]
-FAST = settings(max_examples=40, deadline=None)
+FAST = settings(max_examples=40)
 
 
 def encoder(kind: str, vocabulary: Vocabulary, limit: int = 256) -> Encoder:

@@ -95,7 +95,7 @@ class TestLines:
         ends=st.lists(st.sampled_from(["\n", "\r", "\r\n"]), min_size=30, max_size=30),
         chunk=st.integers(1, 7),
     )
-    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_chunk_bounds_change_nothing(self, write: Write, pieces: list[str], ends: list[str], chunk: int) -> None:
         """Prevents lines cut or doubled where a chunk ends inside a character or between the halves of a line end."""
         joined, expected, number = "", [], 0

@@ -58,7 +58,7 @@ ENCODERS: dict[Scheme, Callable[[list[WordSpan], int], list[str]]] = {
 
 @pytest.mark.parametrize("scheme", ENCODERS)
 @given(case=entities())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_scheme_round_trips(scheme: Scheme, case: tuple[list[WordSpan], int]) -> None:
     """Prevents entities that are cut, merged or shifted when a corpus in another scheme is read."""
     spans, n_words = case
@@ -67,7 +67,7 @@ def test_every_scheme_round_trips(scheme: Scheme, case: tuple[list[WordSpan], in
 
 @pytest.mark.parametrize("scheme", ENCODERS)
 @given(cases=st.lists(entities(), min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_detection_never_changes_the_entities(scheme: Scheme, cases: list[tuple[list[WordSpan], int]]) -> None:
     """Prevents a wrong guess: whatever scheme is detected, the file's entities come out."""
     sentences = [ENCODERS[scheme](*case) for case in cases]
@@ -76,14 +76,14 @@ def test_detection_never_changes_the_entities(scheme: Scheme, cases: list[tuple[
 
 
 @given(tags=st.lists(st.sampled_from(["O", "B-A", "I-A", "B-B", "I-B"]), max_size=12))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_invalid_iob2_is_repaired_by_the_one_rule(tags: list[str]) -> None:
     """Prevents two repair rules in one program, which would make gold and predictions disagree."""
     assert to_iob2(tags, "iob2") == repair(tags)
 
 
 @given(tags=st.lists(st.sampled_from(["O", *(f"{p}-{t}" for p in "BIES" for t in "AB")]), max_size=12))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_bioes_becomes_valid_iob2(tags: list[str]) -> None:
     """Prevents tags that the student cannot learn: the result never needs a second repair."""
     fixed, _ = to_iob2(tags, "bioes")

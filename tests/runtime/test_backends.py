@@ -105,7 +105,7 @@ class TestOpenVINO:
 
     @students
     @given(lengths=st.lists(st.integers(1, 70), min_size=1, max_size=20), seed=st.integers(0, 99))
-    @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_padding_is_not_read(self, both: tuple[Tagger, Tagger], lengths: list[int], seed: int) -> None:
         """Prevents a sentence from being read differently beside a longer one, as OpenVINO's own bidirectional LSTM does."""
         choose = np.random.default_rng(seed)

@@ -38,7 +38,7 @@ def best_by_force(scores: Floats) -> float:
 
 
 @given(SEEDS, st.integers(1, 4), st.sampled_from([0.1, 3.0, 30.0]))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_viterbi_finds_the_best_valid_sequence(seed: int, n_words: int, spread: float) -> None:
     """Prevents a sequence that is valid but not the most probable one: against all valid ones."""
     scores = scores_of(seed, n_words, spread)
@@ -48,7 +48,6 @@ def test_viterbi_finds_the_best_valid_sequence(seed: int, n_words: int, spread: 
 
 
 @given(SEEDS, LENGTHS)
-@settings(deadline=None)
 def test_many_sentences_decode_as_each_alone(seed: int, lengths: list[int]) -> None:
     """Prevents sentences in one batch, empty ones among them, from reaching into each other; and the shortcut from differing."""
     scores, offsets = scores_of(seed, sum(lengths)), offsets_of(lengths)
@@ -73,7 +72,6 @@ def test_parts_decode_as_the_whole(lean: float) -> None:
 
 
 @given(SEEDS, LENGTHS)
-@settings(deadline=None)
 def test_spans_are_those_of_the_tags(seed: int, lengths: list[int]) -> None:
     """Prevents the fast way to entities from differing from the plain one, and any score outside its definition."""
     scores, offsets = scores_of(seed, sum(lengths)), offsets_of(lengths)

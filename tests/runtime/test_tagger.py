@@ -52,7 +52,7 @@ class TestText:
             end = entity.stop
 
     @given(text=st.text(max_size=30) | st.text(st.sampled_from("Aa1 \n\u200d👩🏽🇩🇪e\u0301م东ก'.-\ud83d\x00\x1c<pad>"), max_size=30))
-    @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_any_text(self, tagger: Tagger, text: str) -> None:
         """Prevents any text at all from stopping it or from giving offsets outside."""
         self.check(text, tagger(text))
@@ -191,7 +191,7 @@ class TestSameSpans:
         return found
 
     @given(texts=st.lists(MIXED | MIXED.map(lambda text: text * 15) | st.text(max_size=40), min_size=1, max_size=6))
-    @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_however_they_are_read(self, tagger: Tagger, others: list[Tagger], texts: list[str]) -> None:
         """Prevents entities that depend on how texts are read: alone or together, padded or not, words new or known, one thread or two."""
         tagger._open()._table._clear()

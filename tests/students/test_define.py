@@ -150,7 +150,7 @@ class TestUnit:
     @given(
         multiple=st.integers(1, 12), more=st.integers(0, 200), layers=st.integers(2, 7), groups=st.integers(1, 24), out=st.integers(1, 9)
     )
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     def test_any_shape_fits_together(self, multiple: int, more: int, layers: int, groups: int, out: int) -> None:
         """Prevents widths that one of the two neighbours' groups do not divide, for some shape only."""
         counts = [max(groups // 2**number, 1) for number in range(layers)]

@@ -300,7 +300,7 @@ def feed(batch: dict[str, Tensor]) -> dict[str, np.ndarray[Any, Any]]:
 class TestExport:
     @pytest.mark.parametrize("shape", SHAPES)
     @given(sentences=SENTENCES, padding=st.integers(0, 5))
-    @settings(deadline=None, max_examples=15)
+    @settings(max_examples=15)
     def test_onnx_says_the_same(self, shape: str, sentences: list[list[int]], padding: int) -> None:
         """Prevents a served network that differs from the trained one for some batch, length or amount of padding."""
         student, session = session_of(shape)

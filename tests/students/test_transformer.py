@@ -272,7 +272,7 @@ def session_of(shape: str) -> tuple[Transformer, onnxruntime.InferenceSession]:
 class TestExport:
     @pytest.mark.parametrize("shape", SHAPES)
     @given(sentences=SENTENCES, padding=st.integers(0, 5))
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     def test_onnx_says_the_same(self, shape: str, sentences: list[list[int]], padding: int) -> None:
         """Prevents a served network that differs from the trained one for some batch, length or amount of padding."""
         student, session = session_of(shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
@@ -60,7 +60,6 @@ def smallest(teacher: Tokenizer, words: Counter[str]) -> int:
 
 @BOTH
 @given(TEXTS)
-@settings(deadline=None)
 def test_no_new_unknowns(teacher: Tokenizer, text: dict[str, int]) -> None:
     """Prevents words from being lost to the unknown piece that the teacher can read, whatever the budget."""
     words = Counter(text)
@@ -77,7 +76,6 @@ def test_no_new_unknowns(teacher: Tokenizer, text: dict[str, int]) -> None:
 
 @BOTH
 @given(TEXTS, st.integers(20, 60))
-@settings(deadline=None)
 def test_each_piece_has_its_own_row_of_the_teacher(teacher: Tokenizer, text: dict[str, int], budget: int) -> None:
     """Prevents embeddings that start from another piece's row; rows 0 and 1 are the technical ones."""
     vocabulary = cut(teacher, Counter(text), budget)

@@ -149,7 +149,7 @@ def test_batches_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert sum(len(batch.texts) for batch in batches) == 61
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=30), max_size=30), st.integers(1, 60))
 def test_shards_hold_each_line_once(tmp_path_factory: pytest.TempPathFactory, texts: list[str], size: int) -> None:
     """Prevents a document that is lost or doubled where two shards meet, and line numbers that count from a shard's beginning."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -31,7 +31,6 @@ def pieces_of(table: WordTable, row: int) -> list[int]:
 
 
 @given(SENTENCES)
-@settings(deadline=None)
 def test_words_can_be_read_back(tokenizer: Tokenizer, sentences: list[list[str]]) -> None:
     """Prevents a word that stands in another's place, pieces that are cut off, and padding that is not padding."""
     rows, table = encoded(tokenizer, sentences)
@@ -48,7 +47,6 @@ def test_words_can_be_read_back(tokenizer: Tokenizer, sentences: list[list[str]]
 
 
 @given(SENTENCES)
-@settings(deadline=None)
 def test_pieces_can_be_read_back(tokenizer: Tokenizer, sentences: list[list[str]]) -> None:
     """Prevents a sentence in the wrong order or without its ends, a mask that is not its pieces, and first pieces that are others."""
     rows, table = encoded(tokenizer, sentences)
@@ -70,7 +68,6 @@ def test_pieces_can_be_read_back(tokenizer: Tokenizer, sentences: list[list[str]
 
 @pytest.mark.parametrize("form", ["words", "pieces"])
 @given(SENTENCES, SENTENCES)
-@settings(deadline=None)
 def test_padding_changes_nothing_real(tokenizer: Tokenizer, form: str, some: list[list[str]], others: list[list[str]]) -> None:
     """Prevents what stands beside a sentence in its batch from changing what the network is given of it."""
     rows, table = encoded(tokenizer, some + others)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -21,7 +21,6 @@ def pieces_of(table: WordTable, word: str) -> list[int]:
 
 
 @given(st.lists(WORDS, max_size=4))
-@settings(deadline=None)
 def test_the_cache_is_the_tokenizer(tokenizer: Tokenizer, batches: list[list[str]]) -> None:
     """Prevents a word from getting the pieces of another one, now or when the table has grown."""
     table = WordTable(tokenizer, unk_id=3, pad_id=1, max_pieces=4)

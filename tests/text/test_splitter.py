@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import regex
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nerdistill.text.splitter import WORD, split, split_words
@@ -44,14 +44,12 @@ def test_languages(text: str, words: str) -> None:
 
 
 @given(ANY_TEXT)
-@settings(deadline=None)
 def test_offsets_and_words_are_the_same(text: str) -> None:
     """Prevents training, which takes words, from seeing others than serving, which takes offsets."""
     assert [text[start:stop] for start, stop in split(text)] == split_words(text)
 
 
 @given(ANY_TEXT)
-@settings(deadline=None)
 def test_words_and_white_space_make_the_text(text: str) -> None:
     """Prevents characters from being lost or read twice, and white space (Python's and spaCy's) from being a word or part of one."""
     end = 0
@@ -63,7 +61,6 @@ def test_words_and_white_space_make_the_text(text: str) -> None:
 
 
 @given(ANY_TEXT | st.text(st.sampled_from("ab'- 東"), max_size=200))
-@settings(deadline=None)
 def test_what_is_remembered_is_the_rule(text: str) -> None:
     """Prevents words that depend on what was split before, or on where white space stands, and a caller who changes what is remembered."""
     plain = WORD.findall(_PREPEND.sub("", text))  # a sign such as U+0600 would draw a space after it into its word
@@ -80,7 +77,6 @@ def test_every_white_space_is_white_space() -> None:
 
 
 @given(ANY_TEXT)
-@settings(deadline=None)
 def test_splitting_words_again_changes_nothing(text: str) -> None:
     """Prevents words from a file from being split further when somebody tags them as text; only apostrophes look around."""
     words = split_words(text.replace("'", "").replace("’", ""))
@@ -91,7 +87,6 @@ EMOJI = ("👩🏽‍🚀", "🇩🇪", "❤️", "👨‍👩‍👧", "🏴\U0
 
 
 @given(st.lists(st.sampled_from([*EMOJI, *EMOJI, "a", "東", "!", " ", "'s", "한", "ก"]), max_size=10))
-@settings(deadline=None)
 def test_emoji_are_not_torn(parts: list[str]) -> None:
     """Prevents an entity that ends inside what a reader sees as one character, such as a flag or a family, whatever stands beside it."""
     found, start = set(split("".join(parts))), 0
