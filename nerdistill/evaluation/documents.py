@@ -7,8 +7,8 @@ A table stands between two lines of a page, the first of which names its file, f
 
 ``scores`` or ``costs`` after the name shows only the first or the second table of that file; of a benchmark's, ``speed``, ``latency``,
 ``batches``, ``scores`` or ``floor`` the tables of that kind, and ``speed of French`` that of one text; of a profile's, ``parts``,
-``operators``, ``batches`` or ``ideas``; of a training benchmark's, ``rates``, ``split`` or ``steps``. The picture of all studies, `FIGURE`, is drawn from
-the files under ``results/study/``; the comparison, a benchmark, tagging at scale and in spaCy have one each.
+``operators``, ``batches`` or ``ideas``; of a training benchmark's, ``rates``, ``split`` or ``steps``. The picture of all studies,
+`FIGURE`, is drawn from the files under ``results/study/``; the comparison, a benchmark, tagging at scale and in spaCy have one each.
 Run it with ``python -m nerdistill.evaluation.documents PAGE...``.
 """
 
