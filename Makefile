@@ -14,7 +14,7 @@ quickstart: $(VENV)/train.stamp   ## Distil a student in fifteen languages from 
 	$(BIN)/nerdistill run configs/quickstart.toml
 
 test: $(VENV)/dev.stamp           ## Run the tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: $(VENV)/dev.stamp           ## Check style
 	$(BIN)/ruff check .
