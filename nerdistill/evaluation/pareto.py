@@ -1,4 +1,7 @@
-"""The picture of studies: mean F1 against parameters and against words per second, with the Pareto front of each.
+"""The picture of studies: mean F1 against parameters and against speed, with the Pareto front of each.
+
+Words per second of one study were taken side by side and may be compared; those of several were not, on a machine that is faster one day
+than another, so there each is divided by its teacher's of the same run.
 
 It is one SVG file that stands alone: style, background and dark mode inside, drawn with the parts of `nerdistill.evaluation.charts`.
 """
@@ -13,7 +16,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup, escape
 
 from nerdistill.evaluation.charts import Box, Scale, fit, label, log_ticks, marker, rule, scale, share_ticks, tag, text_width
-from nerdistill.evaluation.tables import Results, compact, first, mean_f1, number, percent
+from nerdistill.evaluation.tables import Results, compact, first, mean_f1, number, percent, quotient
 
 MARGIN = 1.05
 """Costs closer than this factor count as equal: timings of one student vary by some percent, which must not make a front."""
@@ -46,7 +49,7 @@ _WAYS = ((1, -0.5), (1, -1), (1, 0), (0, -1), (0.5, -1), (-0.5, -1), (-1, -1), (
 
 
 class Student(NamedTuple):
-    """A student in the picture: its name, its look, F1 (mean over languages, 0 to 1), parameters, words per second."""
+    """A student in the picture: its name, its look, F1 (mean over languages, 0 to 1), parameters, speed as its axis has it."""
 
     name: str
     look: int
@@ -59,6 +62,7 @@ class _Axis(NamedTuple):
     """What a panel has from left to right, and which side of it is the better one (-1 left, 1 right)."""
 
     title: str
+    unit: str
     cost: Callable[[Student], float]
     better: int
 
@@ -68,9 +72,10 @@ class _Axis(NamedTuple):
 
 
 AXES = (
-    _Axis("parameters", lambda student: student.parameters, -1),
-    _Axis("words per second", lambda student: student.speed, 1),
+    _Axis("parameters", "parameters", lambda student: student.parameters, -1),
+    _Axis("words per second", "words/s", lambda student: student.speed, 1),
 )
+TIMES_TEACHER = _Axis("times the teacher's words per second", "times the teacher's speed", lambda student: student.speed, 1)
 
 
 def comparable(studies: Iterable[Results]) -> list[Results]:
@@ -85,13 +90,15 @@ def students(studies: Iterable[Results]) -> list[Student]:
     """Every student of which F1, parameters and speed are known, once; the one that most studies share is called ``base``.
 
     A student is known by its parameters and its scores; of several timings of it the first one counts. Where there is but one study its
-    students go by their own names.
+    students go by their own names and have words per second; where there are more, times those of the teacher, if they are known.
     """
     studies = list(studies)
+    several = len(studies) > 1
     found: dict[str, list[Student]] = {}
     for look, study in enumerate(studies, start=1):
+        unit = (first(study, "teacher") or {}).get("words_per_second") if several else 1
         for row in study.get("rows") or []:
-            made = None if row["system"] == "teacher" else _student(row, f"{study.get('what')}: " * (len(studies) > 1), look)
+            made = None if row["system"] == "teacher" else _student(row, f"{study.get('what')}: " * several, look, unit)
             if made:
                 key = json.dumps([row["parameters"], row.get("f1_mean"), row.get("f1_by_language")], sort_keys=True)
                 found.setdefault(key, []).append(made)
@@ -99,8 +106,8 @@ def students(studies: Iterable[Results]) -> list[Student]:
     return [same[0]._replace(name="base", look=0) if same is base and len(same) > 1 else same[0] for same in found.values()]
 
 
-def _student(row: Mapping[str, Any], before: str, look: int) -> Student | None:
-    f1, parameters, speed = mean_f1(row), number(row.get("parameters")), number(row.get("words_per_second"))
+def _student(row: Mapping[str, Any], before: str, look: int, unit: object) -> Student | None:
+    f1, parameters, speed = mean_f1(row), number(row.get("parameters")), quotient(row.get("words_per_second"), unit)
     if f1 is None or not parameters or not speed or min(parameters, speed) <= 0:
         return None
     return Student(f"{before}{row['system']}", look, f1, parameters, speed)
@@ -133,22 +140,23 @@ def pareto(studies: Sequence[Results]) -> str:
     if not found:
         return ""
     teacher = first(chosen[0], "teacher")
+    axes = AXES if len(chosen) == 1 else (AXES[0], TIMES_TEACHER)
     keys, top = legend(found, chosen)
-    height = top + len(AXES) * (PANEL + GAP) + 8
+    height = top + len(axes) * (PANEL + GAP) + 8
     parts = [tag("rect", class_="paper", width=WIDTH, height=height, rx=8), *keys]
-    for at, axis in enumerate(AXES):
+    for at, axis in enumerate(axes):
         above = top + 42 + at * (PANEL + GAP)
         parts += panel(found, teacher, axis, (LEFT, above, WIDTH - RIGHT, above + PANEL), name_all=len(chosen) == 1)
     title = tag("title", "Mean F1 of students against their parameters and their speed", id="t")
-    head = [title, tag("desc", _words(found, teacher), id="d"), tag("style", Markup(STYLE))]
+    head = [title, tag("desc", _words(found, teacher, axes), id="d"), tag("style", Markup(STYLE))]
     frame = {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {WIDTH:.0f} {height:.0f}", "role": "img", "aria_labelledby": "t d"}
     return tag("svg", *head, *parts, **frame, width=WIDTH, height=height) + "\n"
 
 
-def _words(found: Sequence[Student], teacher: Mapping[str, Any] | None) -> str:
+def _words(found: Sequence[Student], teacher: Mapping[str, Any] | None, axes: Iterable[_Axis]) -> str:
     """What the picture says, for those who do not see it."""
     said = [f"{len(found)} students." if teacher is None else f"{len(found)} students; their teacher has {percent(mean_f1(teacher))} F1."]
-    for axis in AXES:
+    for axis in axes:
         best = (f"{one.name}, {compact(axis.cost(one))}, {percent(one.f1)} F1" for one in front(found, axis.gain))
         said.append(f"Best by {axis.title}: {'; '.join(best)}.")
     return " ".join(said)
@@ -192,8 +200,8 @@ def panel(found: Sequence[Student], teacher: Mapping[str, Any] | None, axis: _Ax
     line = [(x(axis.cost(one)), y(one.f1)) for one in best]
     parts.append(tag("polyline", points=" ".join(f"{at:.1f},{f1:.1f}" for at, f1 in line), class_="front"))
     beaten = [student for student in found if student not in best]
-    parts.append(tag("g", *(_mark(one.look, x(axis.cost(one)), y(one.f1), 4, _note(one)) for one in beaten), class_="beaten"))
-    parts += [_mark(one.look, *place, 5, _note(one)) for one, place in zip(best, line, strict=True)]
+    parts.append(tag("g", *(_mark(one.look, x(axis.cost(one)), y(one.f1), 4, _note(one, axis)) for one in beaten), class_="beaten"))
+    parts += [_mark(one.look, *place, 5, _note(one, axis)) for one, place in zip(best, line, strict=True)]
     centres = [(x(axis.cost(one)), y(one.f1)) for one in found]
     taken = [(cx - 7, cy - 7, cx + 7, cy + 7) for cx, cy in centres] + list(_along(line))
     if reference is not None:
@@ -219,9 +227,9 @@ def _across(costs: Sequence[float], better: int, left: float, right: float) -> t
     return [mark for mark in marks if left <= x(mark) <= right], x
 
 
-def _note(student: Student) -> str:
+def _note(student: Student, axis: _Axis) -> str:
     """What shows when a student is pointed at."""
-    return f"{student.name}: {percent(student.f1)} F1, {compact(student.parameters)} parameters, {compact(student.speed)} words/s"
+    return f"{student.name}: {percent(student.f1)} F1, {compact(axis.cost(student))} {axis.unit}"
 
 
 def _along(line: Sequence[tuple[float, float]]) -> Iterable[Box]:

@@ -16,7 +16,7 @@ from nerdistill.evaluation import documents, pareto
 from nerdistill.evaluation.charts import text_width
 
 SVG = "{http://www.w3.org/2000/svg}"
-TEACHER = {"system": "teacher", "parameters": 118e6, "f1_mean": 0.86, "f1_by_language": {"de": 0.86}}
+TEACHER = {"system": "teacher", "parameters": 118e6, "f1_mean": 0.86, "f1_by_language": {"de": 0.86}, "words_per_second": 1000}
 RUN = {"what": "run", "rows": [TEACHER, {"system": "student", "parameters": 3e6, "f1_by_language": {"de": 0.8}}]}
 SCORES = "| F1 (%) | teacher | student | kept (%) |"
 COSTS = "| system | parameters | smaller |"
@@ -89,7 +89,7 @@ def test_one_of_the_two_tables(root: Path, part: str, shown: str, hidden: str) -
 def test_a_study_is_shown_by_its_columns(root: Path) -> None:
     """Prevents a study from being laid out as a run."""
     text = documents.fill(page("results/study/size.json", ""), root, "p.md")
-    assert "|  | F1 | words/s |\n|---|---:|---:|\n| teacher | 86.0 | – |\n| small | 70.0 | 200k |\n" in text
+    assert "|  | F1 | words/s |\n|---|---:|---:|\n| teacher | 86.0 | 1k |\n| small | 70.0 | 200k |\n" in text
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,15 @@ def test_every_student_is_there_once_and_the_shared_one_is_the_base() -> None:
     """Prevents one student as several points under the names that the studies give it."""
     same = [student(name, 0.8, 3e6, speed) for name, speed in (("30,000", 50e3), ("layer 6", 51e3))]
     found = pareto.students([study("pieces", same[0], student("20,000", 0.79, 2e6, 50e3)), study("layers", same[1])])
-    assert [(one.name, one.speed) for one in found] == [("base", 50e3), ("pieces: 20,000", 50e3)]
+    assert [(one.name, one.speed) for one in found] == [("base", 50), ("pieces: 20,000", 50)]
+
+
+def test_speeds_of_several_studies_are_times_their_teacher() -> None:
+    """Prevents a slow day of the machine from reading as a slow student."""
+    slow = study("b", student("two", 0.79, 2e6, 20e3), teacher={**TEACHER, "words_per_second": 500})
+    assert [one.speed for one in pareto.students([study("a", student("one", 0.8, 3e6, 40e3)), slow])] == [40, 40]
+    assert any("times the teacher's words per second" in text for text, *_ in shown(drawn([SIZES, slow])))
+    assert not any("times the teacher" in text for text, *_ in shown(drawn([SIZES])))
 
 
 def test_only_studies_of_one_teacher_and_test_set_are_compared() -> None:
