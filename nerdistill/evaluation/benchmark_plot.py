@@ -15,8 +15,6 @@ from nerdistill.evaluation.benchmark_tables import by_text
 from nerdistill.evaluation.charts import label, tag
 from nerdistill.evaluation.tables import Results, compact, mean_f1, number, percent
 
-_BY_SPEED = pareto.AXES[1]
-
 
 def benchmark_plot(results: Results) -> str:
     """The picture as the text of an SVG file, empty where no contestant has both numbers.
@@ -34,7 +32,7 @@ def benchmark_plot(results: Results) -> str:
         above = top + 42 + pareto.LINE + at * (pareto.PANEL + pareto.GAP + pareto.LINE)
         parts.append(label(pareto.LEFT, above - 10 - pareto.LINE, text, "head"))
         parts += pareto.panel(
-            found, None, _BY_SPEED, (pareto.LEFT, above, pareto.WIDTH - pareto.RIGHT, above + pareto.PANEL), name_all=True
+            found, None, pareto.SPEED, (pareto.LEFT, above, pareto.WIDTH - pareto.RIGHT, above + pareto.PANEL), name_all=True
         )
     head = [
         tag("title", "Mean F1 against words per second", id="t"),

@@ -29,20 +29,18 @@ def network_ways(network: bytes, inputs: Sequence[Arrays]) -> dict[str, Ways]:
         network: The ONNX model of a student that takes words.
         inputs: Arrays of each call.
     """
+    import onnxruntime
+
     as_it_is = open_session(network, threads=1)
 
     def all_calls(session: onnxruntime.InferenceSession) -> Callable[[], object]:
         return lambda: [session.run(None, arrays) for arrays in inputs]
 
     def other(threads: int = 1, spinning: bool = False, **settings: Any) -> Callable[[], object]:
-        import onnxruntime
-
         options = session_options(threads, spinning)
         for name, value in settings.items():
             setattr(options, name, value)
-        return all_calls(onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"]))
-
-    import onnxruntime
+        return all_calls(open_session(network, threads, options=options))
 
     ways = {
         "rewriting": (other(graph_optimization_level=onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL), all_calls(as_it_is)),
@@ -92,9 +90,8 @@ def _with_vectors(network: onnx.ModelProto, inputs: Sequence[Arrays]) -> Callabl
     table = rng.normal(size=(100_000, layer.width)).astype(np.float32)
     rows = [rng.integers(0, len(table), len(arrays["word_pieces"])) for arrays in inputs]
 
-    def run() -> object:
+    def run() -> None:
         for arrays, wanted in zip(inputs, rows, strict=True):
             session.run(None, {vectors: table[wanted], **{name: arrays[name] for name in others}})
-        return None
 
     return run

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nerdistill.evaluation.machine_rates import product
-from nerdistill.runtime.session import open_session
+from nerdistill.runtime.session import open_session, session_options
 from nerdistill.text.collate import Arrays
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ def operator_seconds(network: bytes, inputs: Sequence[Mapping[str, Any]]) -> dic
         Operator type to seconds in all calls, the mean of `ROUNDS` after a first that does not count; the most first.
     """
     with tempfile.TemporaryDirectory() as folder:
-        session = open_session(network, threads=1, profile=f"{folder}/profile")
+        options = session_options(threads=1)
+        options.enable_profiling, options.profile_file_prefix = True, f"{folder}/profile"
+        session = open_session(network, threads=1, options=options)
         for _ in range(ROUNDS + 1):
             for arrays in inputs:
                 session.run(None, arrays)

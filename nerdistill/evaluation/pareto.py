@@ -71,10 +71,8 @@ class _Axis(NamedTuple):
         return self.cost(student) ** self.better
 
 
-AXES = (
-    _Axis("parameters", "parameters", lambda student: student.parameters, -1),
-    _Axis("words per second", "words/s", lambda student: student.speed, 1),
-)
+PARAMETERS = _Axis("parameters", "parameters", lambda student: student.parameters, -1)
+SPEED = _Axis("words per second", "words/s", lambda student: student.speed, 1)
 TIMES_TEACHER = _Axis("times the teacher's words per second", "times the teacher's speed", lambda student: student.speed, 1)
 
 
@@ -140,7 +138,7 @@ def pareto(studies: Sequence[Results]) -> str:
     if not found:
         return ""
     teacher = first(chosen[0], "teacher")
-    axes = AXES if len(chosen) == 1 else (AXES[0], TIMES_TEACHER)
+    axes = (PARAMETERS, SPEED if len(chosen) == 1 else TIMES_TEACHER)
     keys, top = legend(found, chosen)
     height = top + len(axes) * (PANEL + GAP) + 8
     parts = [tag("rect", class_="paper", width=WIDTH, height=height, rx=8), *keys]

@@ -26,7 +26,7 @@ def cores() -> int:
 
 
 def session_options(threads: int, spinning: bool = False) -> onnxruntime.SessionOptions:
-    """The options that every network is opened with; but for `spinning`, its threads sleep while they wait."""
+    """The options that every network is opened with: threads sleep while they wait, so that others have the core, but for `spinning`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -37,14 +37,16 @@ def session_options(threads: int, spinning: bool = False) -> onnxruntime.Session
     return options
 
 
-def open_session(network: bytes | Path, threads: int, cuda: bool = False, profile: str = "") -> onnxruntime.InferenceSession:
-    """Open a network; its threads sleep while they wait, so that others may have the core.
+def open_session(
+    network: bytes | Path, threads: int, cuda: bool = False, options: onnxruntime.SessionOptions | None = None
+) -> onnxruntime.InferenceSession:
+    """Open a network.
 
     Args:
         network: The file, or its content.
         threads: Threads of one operation; operations run one after the other.
         cuda: On an NVIDIA GPU.
-        profile: What the path of a profile begins with, which ``end_profiling`` writes and names; empty for none.
+        options: Others than `session_options`, for those who measure; they say the threads then.
 
     Raises:
         ConfigError: There is no such GPU, or ONNX Runtime's build cannot use it; it would take the CPU without a word.
@@ -55,9 +57,7 @@ def open_session(network: bytes | Path, threads: int, cuda: bool = False, profil
     if wanted not in (there := onnxruntime.get_available_providers()):
         raise ConfigError(f"{_NO_GPU}; this one has {', '.join(there)}")
 
-    options = session_options(threads)
-    if profile:
-        options.enable_profiling, options.profile_file_prefix = True, profile
+    options = options or session_options(threads)
     providers = list(dict.fromkeys([wanted, "CPUExecutionProvider"]))
     session = onnxruntime.InferenceSession(network, options, providers=providers, disabled_optimizers=_SLOWER_FUSIONS)
     if session.get_providers()[0] != wanted:
