@@ -5,10 +5,11 @@ A table stands between two lines of a page, the first of which names its file, f
     <!-- table: results/quickstart.json -->
     <!-- end of table -->
 
-``scores`` or ``costs`` after the name shows only the first or the second table of that file; of a benchmark's, ``speed``, ``latency``,
-``batches``, ``scores`` or ``floor`` the tables of that kind, and ``speed of French`` that of one text; of a profile's, ``parts``,
-``operators``, ``batches`` or ``ideas``; of a training benchmark's, ``rates``, ``split`` or ``steps``. The picture of all studies,
-`FIGURE`, is drawn from the files under ``results/study/``; the comparison, a benchmark, tagging at scale and in spaCy have one each.
+``scores`` or ``costs`` after the name shows only the first or the second table of that file, ``means`` the first without its languages;
+of a benchmark's, ``speed``, ``latency``, ``batches``, ``scores`` or ``floor`` the tables of that kind, and ``speed of French`` that of one
+text; of a profile's, ``parts``, ``operators``, ``batches`` or ``ideas``; of a training benchmark's, ``rates``, ``split`` or ``steps``. The
+picture of all studies, `FIGURE`, is drawn from the files under ``results/study/``; the comparison, a benchmark, tagging at scale and in
+spaCy have one each.
 Run it with ``python -m nerdistill.evaluation.documents PAGE...``.
 """
 
@@ -35,7 +36,7 @@ from nerdistill.evaluation.shape_tables import shapes_table
 from nerdistill.evaluation.spacy_pipe import KIND as PIPE_KIND
 from nerdistill.evaluation.spacy_pipe import pipe_tables
 from nerdistill.evaluation.study_tables import study_table
-from nerdistill.evaluation.tables import Results, costs, markdown, markdown_table
+from nerdistill.evaluation.tables import Results, markdown_costs, markdown_scores, markdown_table
 from nerdistill.evaluation.training_tables import KIND as TRAINING
 from nerdistill.evaluation.training_tables import training_tables
 from nerdistill.files import read_json, write_atomic
@@ -50,7 +51,7 @@ BULK = "results/tagging.json"
 BULK_FIGURE = "docs/images/tagging-memory.svg"
 PIPE = "results/pipeline.json"
 PIPE_FIGURE = "docs/images/pipeline-memory.svg"
-PARTS = "scores|costs|speed|latency|batches|floor|parts|operators|ideas|rates|split|steps|memory|processes|transport"
+PARTS = "scores|means|costs|speed|latency|batches|floor|parts|operators|ideas|rates|split|steps|memory|processes|transport"
 WITH_PARTS = {"benchmark": benchmark_tables, PROFILE: profile_tables, TRAINING: training_tables, PIPE_KIND: pipe_tables}
 WHOLE = {SHAPES: shapes_table, ENGINES: engine_table}
 MARKER = re.compile(rf"<!-- table: (?P<file>\S+\.json)(?: (?P<part>{PARTS})(?: of (?P<text>[^<>]+))?)? -->")
@@ -128,7 +129,7 @@ def read_results(path: Path, where: str) -> Results:
 
 
 def _table(root: Path, name: str, part: str | None, where: str, text: str | None = None) -> str:
-    """The Markdown of one marker: a study's table, a benchmark's tables, or F1 by language and costs, or one of these two."""
+    """The Markdown of one marker: a study's table, a benchmark's tables, or F1 by language and costs, or a part of these."""
     results = read_results(root / name, where)
     if text:
         results = {**results, "rows": [row for row in results["rows"] if row.get("text") == text]}
@@ -146,9 +147,8 @@ def _table(root: Path, name: str, part: str | None, where: str, text: str | None
     elif "memory" in results:
         chosen = bulk_table(results)
     else:
-        whole, (heads, lines) = markdown_table(results), costs(results)
-        second = markdown(heads, lines) if lines else ""
-        chosen = {"": whole, "scores": whole.removesuffix(second), "costs": second}.get(part or "", "")
+        made = {"": markdown_table(results), "scores": markdown_scores(results), "costs": markdown_costs(results)}
+        chosen = {**made, "means": markdown_scores(results, summary_only=True)}.get(part or "", "")
     if not chosen.strip():
         raise DataError(
             f"{where}: {name} has no {part or 'scores or costs'} to show; remove the marker or run the command that writes the file"

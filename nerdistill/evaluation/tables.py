@@ -23,6 +23,9 @@ Row = Mapping[str, Any]
 
 MISSING = "–"
 _READABLE = {"teacher": "teacher", "student": "student", "no_teacher": "no teacher"}
+READING = "reading"
+"""What the line of the time that the teacher took to read is called."""
+
 _SUMMARY = (("mean", "f1_mean"), ("standard deviation", "f1_std"), ("pooled", "f1_pooled"), ("without labels", "f1_mean_without_labels"))
 
 
@@ -149,7 +152,10 @@ def _scores(results: Results) -> tuple[list[str], list[tuple[str, list[str], flo
 
 
 def costs(results: Results, sign: str = "×") -> tuple[list[str], list[list[str]]]:
-    """The second table: heads and lines of texts; the columns for which no system has a value are left out."""
+    """The second table: heads and lines of texts; the columns for which no system has a value are left out.
+
+    Its last line is the time that the teacher took to read the transfer text, where the run knows it: it is paid once for all students.
+    """
     teacher = first(results, "teacher") or {}
     heads = ["system", "parameters", "smaller", "on disk", "words/s", "faster", "trained in"]
     lines = []
@@ -168,6 +174,9 @@ def costs(results: Results, sign: str = "×") -> tuple[list[str], list[list[str]
                 duration(row.get("seconds")),
             ]
         )
+    reading = (results.get("data") or {}).get("transfer_read_seconds")
+    if number(reading) is not None:
+        lines.append([READING, *[MISSING] * (len(heads) - 2), duration(reading)])
     kept = [at for at in range(len(heads)) if at == 0 or any(line[at] != MISSING for line in lines)]
     if len(kept) == 1:
         return [], []
@@ -185,20 +194,24 @@ def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(heads), rule, *map(line, lines)]) + "\n"
 
 
-def markdown_table(results: Results) -> str:
-    """Two Markdown tables: F1 in percent by language with its summary, then size and speed.
-
-    Returns:
-        The tables with an empty line between them; only those that have a value to show, so possibly an empty text.
-    """
+def markdown_scores(results: Results, summary_only: bool = False) -> str:
+    """The first Markdown table: F1 in percent by language, then the summary; possibly an empty text."""
     heads, scores = _scores(results)
     share = any(kept is not None for *_, kept in scores)
-    lines = [[label, *cells, *([percent(kept)] if share else [])] for label, cells, kept in scores]
-    tables = [markdown(["F1 (%)", *heads, *(["kept (%)"] if share else [])], lines)] if scores else []
-    cost_heads, cost_lines = costs(results)
-    if cost_lines:
-        tables.append(markdown(cost_heads, cost_lines))
-    return "\n".join(tables)
+    shown = scores[len(languages(results)) if summary_only else 0 :]
+    lines = [[label, *cells, *([percent(kept)] if share else [])] for label, cells, kept in shown]
+    return markdown(["F1 (%)", *heads, *(["kept (%)"] if share else [])], lines) if lines else ""
+
+
+def markdown_costs(results: Results) -> str:
+    """The second Markdown table: size and speed; possibly an empty text."""
+    heads, lines = costs(results)
+    return markdown(heads, lines) if lines else ""
+
+
+def markdown_table(results: Results) -> str:
+    """Both Markdown tables with an empty line between them; only those that have a value to show, so possibly an empty text."""
+    return "\n".join(filter(None, (markdown_scores(results), markdown_costs(results))))
 
 
 def _style(kept: float | None) -> str:

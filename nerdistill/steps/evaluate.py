@@ -45,11 +45,12 @@ def _score(context: Context, taught: Taught, student: Distilled, baseline: Disti
     sentences = read_test(config)
     context.log.say(f"evaluation: {len(sentences):,} test sentences")
     annotator = open_teacher(context, taught)
-    taggers = {"student": Tagger.load(student.bundle)} | ({"no_teacher": Tagger.load(baseline.bundle)} if baseline else {})
+    threads = torch.get_num_threads()  # for all: speeds beside a teacher on fewer threads would flatter the students
+    bundles = {"student": student.bundle} | ({"no_teacher": baseline.bundle} if baseline else {})
+    taggers = {name: Tagger.load(bundle, threads=threads) for name, bundle in bundles.items()}
     systems: dict[str, Callable[[Sequence[Sentence]], list[tuple[str, ...]]]] = {"teacher": annotator.tag}
     systems |= {name: lambda part, tagger=tagger: tagger_tags(tagger, part) for name, tagger in taggers.items()}  # type: ignore[misc]
     tags = {name: tag(sentences) for name, tag in systems.items()}
-    threads = torch.get_num_threads()
     speeds = words_per_second(systems, mixed(evenly(sentences, SPEED_SENTENCES), SPEED_SENTENCES))
     rows = [
         {

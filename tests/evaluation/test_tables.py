@@ -45,6 +45,15 @@ def test_markdown_has_a_row_a_language_then_the_summary_then_costs() -> None:
     )
 
 
+def test_the_summary_and_the_time_of_reading_can_be_shown() -> None:
+    """Prevents a page that cannot show means alone, and a run that hides what its teacher's reading took."""
+    read = {**RESULTS, "data": {**RESULTS["data"], "transfer_read_seconds": 2628.3}}
+    assert tables.markdown_scores(read, summary_only=True).splitlines()[2] == "| mean | 80.0 | 75.0 | 62.5 | 93.8 |"
+    assert "| de |" not in tables.markdown_scores(read, summary_only=True)
+    assert tables.markdown_costs(read).splitlines()[-1] == "| reading | – | – | – | – | – | 43 min 48 s |"
+    assert "reading" in printed(read)
+
+
 def test_terminal_fits_80_columns_and_says_everything_without_colour() -> None:
     """Prevents lines that wrap and meaning that only colour carries."""
     text = printed(RESULTS)
