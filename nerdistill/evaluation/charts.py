@@ -217,16 +217,34 @@ def scatter(points: Sequence[Point], width: float = 920, height: float = 380) ->
     for p, cx, cy, r in discs:
         note = f"{p.series.name}: {percent(p.f1)} F1, {compact(p.speed)} words/s, {compact(p.parameters)} parameters"
         parts.append(tag("circle", tag("title", note), cx=cx, cy=cy, r=r, class_=f"disc s{p.series.style}"))
-        parts += _disc_label(p, (cx, cy, r), taken, width, height)
+        name = fit(p.series.name, 220)
+        text = name if number(p.parameters) is None else f"{name}, {compact(p.parameters)}"
+        parts += _disc_label(text, (cx, cy, r), taken, (width, height), f"name t{p.series.style}")
     return drawing(width, height, f"F1 against speed for {', '.join(p.series.name for p, *_ in known)}", parts)
 
 
-def _disc_label(point: Point, disc: tuple[float, float, float], taken: list[Box], width: float, height: float) -> list[Markup]:
-    """The name beside its disc, where it covers nothing; none if there is no such place."""
-    (cx, cy, r), name = disc, fit(point.series.name, 220)
-    size = number(point.parameters)
-    text = name if size is None else f"{name}, {compact(size)}"
-    wide = text_width(text)
+def named_scatter(points: Sequence[tuple[str, float, float]], x_name: str, y_name: str, width: float = 920, height: float = 400) -> Markup:
+    """Shares against shares (0 to 1), in percent: a disc and a name for each point; one that would cover another keeps only its disc."""
+    if not points:
+        return Markup("")
+    x_marks, y_marks = share_ticks([across for _, across, _ in points]), share_ticks([up for *_, up in points])
+    x, y = scale(x_marks[0], x_marks[-1], 64, width - 48), scale(y_marks[0], y_marks[-1], height - 62, 36)
+    parts = [rule(x(mark), 20, x(mark), height - 48, "grid") for mark in x_marks]
+    parts += [rule(56, y(mark), width - 12, y(mark), "grid") for mark in y_marks]
+    parts += [label(x(mark), height - 30, f"{100 * mark:g}", "axis", "middle") for mark in x_marks]
+    parts += [label(48, y(mark) + 4, f"{100 * mark:g}", "axis", "end") for mark in y_marks]
+    parts += [label(width - 12, height - 8, x_name, "axis", "end"), label(16, 14, y_name, "axis")]
+    discs = [(name, x(across), y(up), f"{name}: {percent(across)}, {percent(up)}") for name, across, up in points]
+    taken = [(cx - 5, cy - 5, cx + 5, cy + 5) for _, cx, cy, _ in discs]
+    for name, cx, cy, note in discs:
+        parts.append(tag("circle", tag("title", note), cx=cx, cy=cy, r=5, class_="disc s1"))
+        parts += _disc_label(fit(name, 90), (cx, cy, 3), taken, (width, height), "name")
+    return drawing(width, height, f"{y_name} against {x_name}", parts)
+
+
+def _disc_label(text: str, disc: tuple[float, float, float], taken: list[Box], size: tuple[float, float], css: str) -> list[Markup]:
+    """A text beside its disc, where it covers nothing; none if there is no such place."""
+    (cx, cy, r), (width, height), wide = disc, size, text_width(text)
     sides = [("start", cx + r + 6, cy + 4), ("end", cx - r - 6, cy + 4), ("middle", cx, cy - r - 8), ("middle", cx, cy + r + 16)]
     for anchor, at, base in sides:
         left = at - wide * {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor]
@@ -234,7 +252,7 @@ def _disc_label(point: Point, disc: tuple[float, float, float], taken: list[Box]
         free = all(box[2] <= t[0] or t[2] <= box[0] or box[3] <= t[1] or t[3] <= box[1] for t in taken)
         if free and left >= 56 and box[2] <= width - 4 and box[1] >= 16 and box[3] <= height - 44:
             taken.append(box)
-            return [label(at, base, text, f"name t{point.series.style}", anchor)]
+            return [label(at, base, text, css, anchor)]
     return []
 
 

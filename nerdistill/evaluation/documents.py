@@ -5,7 +5,8 @@ A table stands between two lines of a page, the first of which names its file, f
     <!-- table: results/quickstart.json -->
     <!-- end of table -->
 
-``scores`` or ``costs`` after the name shows only the first or the second table of that file, ``means`` the first without its languages;
+``scores`` or ``costs`` after the name shows only the first or the second table of that file, ``means`` the first without its languages,
+``known`` what languages keep by the names that they know;
 of a benchmark's, ``speed``, ``latency``, ``batches``, ``scores`` or ``floor`` the tables of that kind, and ``speed of French`` that of one
 text; of a profile's, ``parts``, ``operators``, ``batches`` or ``ideas``; of a training benchmark's, ``rates``, ``split`` or ``steps``. The
 picture of all studies, `FIGURE`, is drawn from the files under ``results/study/``; the comparison, a benchmark, tagging at scale and in
@@ -36,7 +37,7 @@ from nerdistill.evaluation.shape_tables import shapes_table
 from nerdistill.evaluation.spacy_pipe import KIND as PIPE_KIND
 from nerdistill.evaluation.spacy_pipe import pipe_tables
 from nerdistill.evaluation.study_tables import study_table
-from nerdistill.evaluation.tables import Results, markdown_costs, markdown_scores, markdown_table
+from nerdistill.evaluation.tables import Results, markdown_costs, markdown_known, markdown_scores, markdown_table
 from nerdistill.evaluation.training_tables import KIND as TRAINING
 from nerdistill.evaluation.training_tables import training_tables
 from nerdistill.files import read_json, write_atomic
@@ -51,7 +52,7 @@ BULK = "results/tagging.json"
 BULK_FIGURE = "docs/images/tagging-memory.svg"
 PIPE = "results/pipeline.json"
 PIPE_FIGURE = "docs/images/pipeline-memory.svg"
-PARTS = "scores|means|costs|speed|latency|batches|floor|parts|operators|ideas|rates|split|steps|memory|processes|transport"
+PARTS = "scores|means|costs|known|speed|latency|batches|floor|parts|operators|ideas|rates|split|steps|memory|processes|transport"
 WITH_PARTS = {"benchmark": benchmark_tables, PROFILE: profile_tables, TRAINING: training_tables, PIPE_KIND: pipe_tables}
 WHOLE = {SHAPES: shapes_table, ENGINES: engine_table}
 MARKER = re.compile(rf"<!-- table: (?P<file>\S+\.json)(?: (?P<part>{PARTS})(?: of (?P<text>[^<>]+))?)? -->")
@@ -148,7 +149,8 @@ def _table(root: Path, name: str, part: str | None, where: str, text: str | None
         chosen = bulk_table(results)
     else:
         made = {"": markdown_table(results), "scores": markdown_scores(results), "costs": markdown_costs(results)}
-        chosen = {**made, "means": markdown_scores(results, summary_only=True)}.get(part or "", "")
+        made |= {"means": markdown_scores(results, summary_only=True), "known": markdown_known(results)}
+        chosen = made.get(part or "", "")
     if not chosen.strip():
         raise DataError(
             f"{where}: {name} has no {part or 'scores or costs'} to show; remove the marker or run the command that writes the file"

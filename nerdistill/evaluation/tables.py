@@ -151,6 +151,26 @@ def _scores(results: Results) -> tuple[list[str], list[tuple[str, list[str], flo
     return [name for name, _ in named], lines
 
 
+def _scores_of(results: Results, system: str) -> Mapping[str, Any]:
+    return (first(results, system) or {}).get("f1_by_language") or {}
+
+
+def known_and_kept(results: Results) -> list[tuple[str, float | None, float | None]]:
+    """Language, share of its test names that training names have, and share of its teacher's F1 that the student keeps; least first."""
+    teacher, student = (_scores_of(results, name) for name in ("teacher", "student"))
+    known = (results.get("known_names") or {}).get("by_language") or {}
+    found = [(name, number(known.get(name)), quotient(student.get(name), teacher.get(name))) for name in languages(results)]
+    return sorted(found, key=lambda line: (line[2] is None, line[2] or 0.0))
+
+
+def markdown_known(results: Results) -> str:
+    """A Markdown table of `known_and_kept`, with the rank correlation below it; an empty text where the results do not know it."""
+    lines = [[name, percent(kept), percent(known)] for name, known, kept in known_and_kept(results) if known is not None]
+    trend = number((results.get("known_names") or {}).get("rank_correlation"))
+    lines += [["rank correlation", MISSING, f"{trend:.2f}"]] if lines and trend is not None else []
+    return markdown(["language", "kept (%)", "known names (%)"], lines) if lines else ""
+
+
 def costs(results: Results, sign: str = "×") -> tuple[list[str], list[list[str]]]:
     """The second table: heads and lines of texts; the columns for which no system has a value are left out.
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from nerdistill.corpus.splits import evenly
+from nerdistill.evaluation.known_names import known_names, known_names_and_kept
 from nerdistill.evaluation.machine import results_frame
 from nerdistill.evaluation.report import write_report
 from nerdistill.evaluation.scores import score
@@ -63,11 +64,11 @@ def _score(context: Context, taught: Taught, student: Distilled, baseline: Disti
         }
     ]
     rows += [_student_row(context, name, made, taggers[name]) for name, made in (("student", student), ("no_teacher", baseline)) if made]
+    scored = {name: score(sentences, found) for name, found in tags.items()}
     for row in rows:
         name = str(row["system"])
-        scores = score(sentences, tags[name])
-        row |= {"words_per_second": round(speeds[name]), "seed": config.seed, **scores.as_row()}
-        row |= without_labels(context, scores.f1_by_language)
+        row |= {"words_per_second": round(speeds[name]), "seed": config.seed, **scored[name].as_row()}
+        row |= without_labels(context, scored[name].f1_by_language)
     data = {
         "languages": list(config.data.languages),
         "types": list(config.data.types),
@@ -76,6 +77,8 @@ def _score(context: Context, taught: Taught, student: Distilled, baseline: Disti
     } | ({"transfer_read_seconds": student.reading} if student.reading is not None else {})
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     results = results_frame(config.name, context.command, threads, data, rows, gpu)
+    known = known_names(context.data.train, sentences)
+    results["known_names"] = known_names_and_kept(known, *(scored[name].f1_by_language for name in ("teacher", "student")))
     if context.processes > 1:
         results["machine"]["processes"] = context.processes  # which learnt together; speeds are the main one's
     made = {taught.identity, *student.stages, *(baseline.stages if baseline else ())}
