@@ -5,12 +5,11 @@ A table stands between two lines of a page, the first of which names its file, f
     <!-- table: results/quickstart.json -->
     <!-- end of table -->
 
-``scores`` or ``costs`` after the name shows only the first or the second table of that file, ``means`` the first without its languages,
-``known`` what languages keep by the names that they know;
+``scores`` or ``costs`` after the name shows only the first or the second table of that file, ``means`` the first without its languages;
 of a benchmark's, ``speed``, ``latency``, ``batches``, ``scores`` or ``floor`` the tables of that kind, and ``speed of French`` that of one
 text; of a profile's, ``parts``, ``operators``, ``batches`` or ``ideas``; of a training benchmark's, ``rates``, ``split`` or ``steps``. The
-picture of all studies, `FIGURE`, is drawn from the files under ``results/study/``; the comparison, a benchmark, tagging at scale and in
-spaCy have one each.
+picture of all studies, `FIGURE`, is drawn from the files under ``results/study/``; the comparison, a benchmark, the forty-one
+languages, tagging at scale and in spaCy have one each.
 Run it with ``python -m nerdistill.evaluation.documents PAGE...``.
 """
 
@@ -28,6 +27,7 @@ from nerdistill.evaluation.benchmark_tables import benchmark_tables, is_benchmar
 from nerdistill.evaluation.bulk import bulk_table
 from nerdistill.evaluation.engine_tables import KIND as ENGINES
 from nerdistill.evaluation.engine_tables import engine_table
+from nerdistill.evaluation.known_names_plot import known_names_plot
 from nerdistill.evaluation.memory_chart import memory_chart, pipe_memory_chart
 from nerdistill.evaluation.pareto import pareto
 from nerdistill.evaluation.profile_tagger import KIND as PROFILE
@@ -37,7 +37,7 @@ from nerdistill.evaluation.shape_tables import shapes_table
 from nerdistill.evaluation.spacy_pipe import KIND as PIPE_KIND
 from nerdistill.evaluation.spacy_pipe import pipe_tables
 from nerdistill.evaluation.study_tables import study_table
-from nerdistill.evaluation.tables import Results, markdown_costs, markdown_known, markdown_scores, markdown_table
+from nerdistill.evaluation.tables import Results, markdown_costs, markdown_scores, markdown_table
 from nerdistill.evaluation.training_tables import KIND as TRAINING
 from nerdistill.evaluation.training_tables import training_tables
 from nerdistill.files import read_json, write_atomic
@@ -50,9 +50,11 @@ BENCHMARK = "results/benchmark.json"
 BENCHMARK_FIGURE = "docs/images/benchmark.svg"
 BULK = "results/tagging.json"
 BULK_FIGURE = "docs/images/tagging-memory.svg"
+HEADLINE = "results/ner41.json"
+NAMES_FIGURE = "docs/images/known-names.svg"
 PIPE = "results/pipeline.json"
 PIPE_FIGURE = "docs/images/pipeline-memory.svg"
-PARTS = "scores|means|costs|known|speed|latency|batches|floor|parts|operators|ideas|rates|split|steps|memory|processes|transport"
+PARTS = "scores|means|costs|speed|latency|batches|floor|parts|operators|ideas|rates|split|steps|memory|processes|transport"
 WITH_PARTS = {"benchmark": benchmark_tables, PROFILE: profile_tables, TRAINING: training_tables, PIPE_KIND: pipe_tables}
 WHOLE = {SHAPES: shapes_table, ENGINES: engine_table}
 MARKER = re.compile(rf"<!-- table: (?P<file>\S+\.json)(?: (?P<part>{PARTS})(?: of (?P<text>[^<>]+))?)? -->")
@@ -149,7 +151,7 @@ def _table(root: Path, name: str, part: str | None, where: str, text: str | None
         chosen = bulk_table(results)
     else:
         made = {"": markdown_table(results), "scores": markdown_scores(results), "costs": markdown_costs(results)}
-        made |= {"means": markdown_scores(results, summary_only=True), "known": markdown_known(results)}
+        made["means"] = markdown_scores(results, summary_only=True)
         chosen = made.get(part or "", "")
     if not chosen.strip():
         raise DataError(
@@ -169,6 +171,7 @@ def figures(root: Path) -> dict[Path, str]:
         (COMPARISON, COMPARISON_FIGURE, lambda results: pareto([results])),
         (BENCHMARK, BENCHMARK_FIGURE, benchmark_plot),
         (BULK, BULK_FIGURE, memory_chart),
+        (HEADLINE, NAMES_FIGURE, known_names_plot),
         (PIPE, PIPE_FIGURE, pipe_memory_chart),
     ):
         if (root / file).is_file():

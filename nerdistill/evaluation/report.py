@@ -18,6 +18,7 @@ from typing import Any
 from nerdistill import files
 from nerdistill.errors import MissingExtraError
 from nerdistill.evaluation import tables
+from nerdistill.evaluation.known_names_plot import known_names_chart, rank_correlation
 from nerdistill.evaluation.tables import Results, Row, number, percent, quotient
 from nerdistill.labels import repair, spans_of
 from nerdistill.records import WordSpan
@@ -33,7 +34,6 @@ Events = Sequence[Mapping[str, Any]]
 _STYLES = {"teacher": 0, "student": 1, "no_teacher": 2}
 _RUNS = {"student": "Student", "no_teacher": "Student without a teacher", "teacher": "Teacher"}
 _KINDS = {"correct": "correct", "missed": "missed", "spurious": "spurious", "wrong_type": "wrong type", "wrong_boundary": "wrong boundary"}
-_FEWEST_KNOWN = 8
 _MOST_EXAMPLES, _MOST_WORDS, _MOST_LETTERS, _MOST_POINTS = 40, 120, 80, 320
 # Thai, Lao, Burmese, Khmer, Han and kana with their punctuation, full-width forms: written without spaces.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uff9f\U00020000-\U0003ffff]")
@@ -61,7 +61,8 @@ def write_report(path: Path, results: Results, events: Events, examples: Sequenc
         systems=[(series.name, row, series.style) for series, row in _named(results)],
         figures=_figures(results),
         by_language=_by_language(results),
-        known=_known(results),
+        known=known_names_chart(results, 920),
+        trend=rank_correlation(results),
         runs=_runs(events),
         speed=_speed(results),
         by_type=tables.by_type(results),
@@ -144,15 +145,6 @@ def _by_language(results: Results) -> dict[str, Any] | None:
         lead.append(f" The teacher's help is worth {100 * fmean(gained.values()):.1f} points to the student.")
     chart = charts.dumbbell(groups, [one for one, _ in series])
     return {"chart": chart, "series": [one for one, _ in series], "lead": "".join(lead), "sorted": len(lost) > 1}
-
-
-def _known(results: Results) -> dict[str, Any] | None:
-    """What each language keeps against how many of its names the training text has, where enough languages have both to show a trend."""
-    points = [(name, known, kept) for name, known, kept in tables.known_and_kept(results) if known is not None and kept is not None]
-    if len(points) < _FEWEST_KNOWN:
-        return None
-    trend = number((results.get("known_names") or {}).get("rank_correlation"))
-    return {"chart": charts.named_scatter(points, "words of test names that training names have (%)", "kept (%)"), "trend": trend}
 
 
 def _runs(events: Events) -> list[dict[str, Any]]:

@@ -163,14 +163,6 @@ def known_and_kept(results: Results) -> list[tuple[str, float | None, float | No
     return sorted(found, key=lambda line: (line[2] is None, line[2] or 0.0))
 
 
-def markdown_known(results: Results) -> str:
-    """A Markdown table of `known_and_kept`, with the rank correlation below it; an empty text where the results do not know it."""
-    lines = [[name, percent(kept), percent(known)] for name, known, kept in known_and_kept(results) if known is not None]
-    trend = number((results.get("known_names") or {}).get("rank_correlation"))
-    lines += [["rank correlation", MISSING, f"{trend:.2f}"]] if lines and trend is not None else []
-    return markdown(["language", "kept (%)", "known names (%)"], lines) if lines else ""
-
-
 def costs(results: Results, sign: str = "×") -> tuple[list[str], list[list[str]]]:
     """The second table: heads and lines of texts; the columns for which no system has a value are left out.
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from xml.etree import ElementTree
+
 from nerdistill.evaluation.known_names import known_names, known_names_and_kept
-from nerdistill.evaluation.tables import known_and_kept, markdown_known
+from nerdistill.evaluation.known_names_plot import known_names_plot
+from nerdistill.evaluation.report import write_report
+from nerdistill.evaluation.tables import known_and_kept
 from nerdistill.records import Sentence
 
 
@@ -38,13 +43,26 @@ def test_a_trend_needs_enough_languages_and_is_of_ranks() -> None:
     assert "rank_correlation" not in known_names_and_kept(known, teacher, dict.fromkeys(known, 0.3))  # nothing differs
 
 
-def test_the_table_has_the_least_kept_language_first() -> None:
-    """Prevents a table in which the languages to look at stand anywhere, and one that results without these facts would break."""
+def test_the_picture_names_every_language_and_the_trend() -> None:
+    """Prevents a picture that loses languages, and results without these facts that break the page."""
     rows = [
         {"system": "teacher", "f1_by_language": {"de": 0.8, "no": 0.8}},
         {"system": "student", "f1_by_language": {"de": 0.8, "no": 0.4}},
     ]
     results = {"rows": rows, "known_names": {"by_language": {"de": 0.75, "no": 0.25}, "rank_correlation": 0.5}}
     assert known_and_kept(results) == [("no", 0.25, 0.5), ("de", 0.75, 1.0)]
-    assert markdown_known(results).splitlines()[2:] == ["| no | 50.0 | 25.0 |", "| de | 100.0 | 75.0 |", "| rank correlation | – | 0.50 |"]
-    assert markdown_known({"rows": rows}) == ""
+    picture = known_names_plot(results)
+    ElementTree.fromstring(picture)
+    assert "rank correlation 0.50" in picture
+    assert "no: 25.0, 50.0" in picture
+    assert "de: 75.0, 100.0" in picture
+    assert known_names_plot({"rows": rows}) == ""
+
+
+def test_a_report_shows_the_picture_only_with_a_trend(tmp_path: Path) -> None:
+    """Prevents a chart of two dots in the report of two languages."""
+    rows = [{"system": name, "f1_by_language": {"de": 0.8, "no": 0.4}} for name in ("teacher", "student")]
+    names = {"by_language": {"de": 0.75, "no": 0.25}}
+    for at, known in enumerate((names, {**names, "rank_correlation": 0.5})):
+        write_report(tmp_path / "report.html", {"rows": rows, "known_names": known}, [], [])
+        assert (tmp_path / "report.html").read_text().count("Rank correlation 0.50") == at
