@@ -221,7 +221,7 @@ def _together(config: RunConfig, folder: Path, cpu: bool) -> dict[str, Any]:
         "bundle": str(made.bundle),
         **score(test, tagger_tags(tagger, test)).as_row(),
         "f1_dev": round(score(dev, tagger_tags(tagger, dev)).f1_mean, 5),
-        "transfer_sentences": context.data.counts["transfer_sentences"],
+        "transfer_sentences": context.data.counts["transfer_sentences"] if made.reading is not None else None,
         "f1_mean_int8": round(score(test, tagger_tags(small, test)).f1_mean, 5),
         **vocabulary_facts(context, tagger),
     }
