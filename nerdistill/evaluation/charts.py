@@ -205,10 +205,7 @@ def scatter(points: Sequence[Point], width: float = 920, height: float = 380) ->
         return Markup("")
     x_marks, y_marks = log_ticks(min(s for _, s, _ in known), max(s for _, s, _ in known)), share_ticks([f for *_, f in known], 5)
     x, y = scale(x_marks[0], x_marks[-1], 92, width - 48, log=True), scale(y_marks[0], y_marks[-1], height - 84, 56)
-    parts = [rule(x(mark), 20, x(mark), height - 48, "grid") for mark in x_marks]
-    parts += [rule(56, y(mark), width - 12, y(mark), "grid") for mark in y_marks]
-    parts += [label(x(mark), height - 30, compact(mark), "axis", "middle") for mark in x_marks]
-    parts += [label(48, y(mark) + 4, f"{100 * mark:g}", "axis", "end") for mark in y_marks]
+    parts = _grid([(x(mark), compact(mark)) for mark in x_marks], [(y(mark), f"{100 * mark:g}") for mark in y_marks], (width, height))
     parts += [label(width - 12, height - 8, "words per second", "axis", "end"), label(16, 14, "mean F1", "axis")]
     largest = max(number(p.parameters) or 0.0 for p, *_ in known)
     discs = [(p, x(s), y(f), max(5.0, 32 * math.sqrt(quotient(p.parameters, largest) or 0.0))) for p, s, f in known]
@@ -229,10 +226,8 @@ def named_scatter(points: Sequence[tuple[str, float, float]], x_name: str, y_nam
         return Markup("")
     x_marks, y_marks = share_ticks([across for _, across, _ in points]), share_ticks([up for *_, up in points])
     x, y = scale(x_marks[0], x_marks[-1], 64, width - 48), scale(y_marks[0], y_marks[-1], height - 62, 36)
-    parts = [rule(x(mark), 20, x(mark), height - 48, "grid") for mark in x_marks]
-    parts += [rule(56, y(mark), width - 12, y(mark), "grid") for mark in y_marks]
-    parts += [label(x(mark), height - 30, f"{100 * mark:g}", "axis", "middle") for mark in x_marks]
-    parts += [label(48, y(mark) + 4, f"{100 * mark:g}", "axis", "end") for mark in y_marks]
+    across_marks, up_marks = ([(place(mark), f"{100 * mark:g}") for mark in marks] for place, marks in ((x, x_marks), (y, y_marks)))
+    parts = _grid(across_marks, up_marks, (width, height))
     parts += [label(width - 12, height - 8, x_name, "axis", "end"), label(16, 14, y_name, "axis")]
     discs = [(name, x(across), y(up), f"{name}: {percent(across)}, {percent(up)}") for name, across, up in points]
     taken = [(cx - 5, cy - 5, cx + 5, cy + 5) for _, cx, cy, _ in discs]
@@ -240,6 +235,14 @@ def named_scatter(points: Sequence[tuple[str, float, float]], x_name: str, y_nam
         parts.append(tag("circle", tag("title", note), cx=cx, cy=cy, r=5, class_="disc s1"))
         parts += _disc_label(fit(name, 90), (cx, cy, 3), taken, (width, height), "name")
     return drawing(width, height, f"{y_name} against {x_name}", parts)
+
+
+def _grid(across: Sequence[tuple[float, str]], up: Sequence[tuple[float, str]], size: tuple[float, float]) -> list[Markup]:
+    """The lines of a scatter and the numbers at their ends, each by where it is."""
+    width, height = size
+    lines = [rule(x, 20, x, height - 48, "grid") for x, _ in across] + [rule(56, y, width - 12, y, "grid") for y, _ in up]
+    numbers = [label(x, height - 30, text, "axis", "middle") for x, text in across]
+    return lines + numbers + [label(48, y + 4, text, "axis", "end") for y, text in up]
 
 
 def _disc_label(text: str, disc: tuple[float, float, float], taken: list[Box], size: tuple[float, float], css: str) -> list[Markup]:

@@ -13,10 +13,10 @@ ACROSS, UP = "words of test names that training names have (%)", "share of the t
 _HEIGHT, _TOP = 400.0, 40.0
 
 
-def known_names_chart(results: Results, width: float = WIDTH, height: float = _HEIGHT) -> Markup:
+def known_names_chart(results: Results, width: float = WIDTH) -> Markup:
     """One disc a language; empty where the results do not have both shares of any."""
     found = [(name, known, kept) for name, known, kept in known_and_kept(results) if known is not None and kept is not None]
-    return named_scatter(found, ACROSS, UP, width, height)
+    return named_scatter(found, ACROSS, UP, width, _HEIGHT)
 
 
 def rank_correlation(results: Results) -> float | None:

@@ -23,9 +23,6 @@ Row = Mapping[str, Any]
 
 MISSING = "–"
 _READABLE = {"teacher": "teacher", "student": "student", "no_teacher": "no teacher"}
-READING = "reading"
-"""What the line of the time that the teacher took to read is called."""
-
 _SUMMARY = (("mean", "f1_mean"), ("standard deviation", "f1_std"), ("pooled", "f1_pooled"), ("without labels", "f1_mean_without_labels"))
 
 
@@ -140,8 +137,8 @@ def _scores(results: Results) -> tuple[list[str], list[tuple[str, list[str], flo
     named, teacher, student = systems(results), first(results, "teacher"), first(results, "student")
     lines: list[tuple[str, list[str], float | None]] = []
     for language in languages(results):
-        by_system = [(row.get("f1_by_language") or {}).get(language) for _, row in named]
-        kept = quotient(*(((row or {}).get("f1_by_language") or {}).get(language) for row in (student, teacher)))
+        by_system = [_f1_by_language(row).get(language) for _, row in named]
+        kept = quotient(*(_f1_by_language(row).get(language) for row in (student, teacher)))
         lines.append((language, [percent(score) for score in by_system], kept))
     for label, key in _SUMMARY:
         values = [mean_f1(row) if key == "f1_mean" else number(row.get(key)) for _, row in named]
@@ -151,13 +148,13 @@ def _scores(results: Results) -> tuple[list[str], list[tuple[str, list[str], flo
     return [name for name, _ in named], lines
 
 
-def _scores_of(results: Results, system: str) -> Mapping[str, Any]:
-    return (first(results, system) or {}).get("f1_by_language") or {}
+def _f1_by_language(row: Row | None) -> Mapping[str, Any]:
+    return (row or {}).get("f1_by_language") or {}
 
 
 def known_and_kept(results: Results) -> list[tuple[str, float | None, float | None]]:
     """Language, share of its test names that training names have, and share of its teacher's F1 that the student keeps; least first."""
-    teacher, student = (_scores_of(results, name) for name in ("teacher", "student"))
+    teacher, student = (_f1_by_language(first(results, name)) for name in ("teacher", "student"))
     known = (results.get("known_names") or {}).get("by_language") or {}
     found = [(name, number(known.get(name)), quotient(student.get(name), teacher.get(name))) for name in languages(results)]
     return sorted(found, key=lambda line: (line[2] is None, line[2] or 0.0))
@@ -188,7 +185,7 @@ def costs(results: Results, sign: str = "×") -> tuple[list[str], list[list[str]
         )
     reading = (results.get("data") or {}).get("transfer_read_seconds")
     if number(reading) is not None:
-        lines.append([READING, *[MISSING] * (len(heads) - 2), duration(reading)])
+        lines.append(["reading", *[MISSING] * (len(heads) - 2), duration(reading)])
     kept = [at for at in range(len(heads)) if at == 0 or any(line[at] != MISSING for line in lines)]
     if len(kept) == 1:
         return [], []
