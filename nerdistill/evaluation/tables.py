@@ -93,7 +93,7 @@ def mean_f1(row: Row | None) -> float | None:
     """The mean F1 over languages: as stated, else computed from the languages."""
     if row is None:
         return None
-    scores = [score for score in map(number, (row.get("f1_by_language") or {}).values()) if score is not None]
+    scores = [score for score in map(number, _f1_by_language(row).values()) if score is not None]
     stated = number(row.get("f1_mean"))
     return stated if stated is not None or not scores else sum(scores) / len(scores)
 
@@ -129,7 +129,7 @@ def having(results: Results, key: str) -> list[tuple[str, Row]]:
 
 def languages(results: Results) -> list[str]:
     """Every language that has a score, sorted."""
-    return sorted({str(key) for _, row in systems(results) for key in row.get("f1_by_language") or {}})
+    return sorted({str(key) for _, row in systems(results) for key in _f1_by_language(row)})
 
 
 def _scores(results: Results) -> tuple[list[str], list[tuple[str, list[str], float | None]]]:
