@@ -231,7 +231,8 @@ def _corpus(ground: Ground, student: Student, precision: str, store: _Store | No
     """The student's text, with a teacher reading along where there is no store."""
     if store is not None:
         return ground.text(targets=store.targets()), ground.stored_widths(student)
-    return read_along(teacher_reader(ground.teacher_in(precision)), ground.text(), ground.sentences), ground.live_widths(student)
+    reader = teacher_reader(ground.teacher_in(precision), with_attention=False)
+    return read_along(reader, ground.text(), ground.sentences), ground.live_widths(student)
 
 
 def _from_the_start(run: StageRun, ground: Ground) -> Callable[[], object]:

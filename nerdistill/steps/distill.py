@@ -31,7 +31,7 @@ from nerdistill.steps.build import build, layers_identity, make_vocabulary, outl
 from nerdistill.steps.checks import check_teacher
 from nerdistill.steps.context import Context
 from nerdistill.steps.teach import Taught, teach, teacher_depth
-from nerdistill.steps.texts import Texts, read_texts
+from nerdistill.steps.texts import Texts, learns_attention, read_texts
 from nerdistill.students.base import Student, student_options
 from nerdistill.students.parts.piece_head import WithPieces
 from nerdistill.teachers.huggingface import best_precision
@@ -253,7 +253,7 @@ def _learn(context: Context, student: Student, texts: Texts, stage: Stage, ident
 
 def _stage_run(context: Context, student: Student, texts: Texts, stage: Stage, folder: Path, identity: str, log: RunLog) -> StageRun:
     reading = texts.of(stage)
-    student.with_attention = any("teacher_attention" in LOSSES.get(term.loss).needs for term in stage.terms)
+    student.with_attention = learns_attention(stage)
     terms = [(_build_term(term, reading.widths, fingerprint(identity, number)), term.weight) for number, term in enumerate(stage.terms)]
     groups = {group.name: group.module for group in student.groups()}
     opened = list(groups) if stage.trainable == ("*",) else list(stage.trainable)

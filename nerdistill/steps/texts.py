@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from nerdistill.corpus.encoded import EncodedCorpus
 from nerdistill.errors import ConfigError
-from nerdistill.losses.base import Widths
+from nerdistill.losses.base import LOSSES, Widths
 from nerdistill.steps.annotate import Signals
 from nerdistill.steps.assistant import Assistant
 from nerdistill.steps.build import student_encoder
@@ -25,6 +25,11 @@ from nerdistill.training.stage import Stage
 
 HELD_OUT_EVERY = 50
 """One transfer sentence in so many is held out to choose weights where there are no labels."""
+
+
+def learns_attention(stage: Stage) -> bool:
+    """Whether a stage has a term over attention."""
+    return any("teacher_attention" in LOSSES.get(term.loss).needs for term in stage.terms)
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Texts:
         widths: Of the student's states, and of the stored ones.
         transfer: With stored signals, held-out part included; None for a plan that reads none.
         live: The same text with a teacher reading along, ``live``, ``general`` or ``assistant``, and what terms must fit there. If asked
-            for joined text, labelled text and behind it the transfer text that is not held out.
+            for joined text, labelled text and behind it the transfer text that is not held out; if asked for attention, this too.
         masked: What stages read that learn pieces.
     """
 
@@ -62,7 +67,7 @@ class Texts:
     dev: EncodedCorpus
     widths: Widths
     transfer: EncodedCorpus | None
-    live: Callable[[str, bool], tuple[EncodedCorpus, Widths]]
+    live: Callable[[str, bool, bool], tuple[EncodedCorpus, Widths]]
     masked: Callable[[], Reading]
 
     def of(self, stage: Stage) -> Reading:
@@ -77,10 +82,12 @@ class Texts:
             raise ConfigError(f"stage '{stage.name}' learns from transfer text, and this run has none")
         if learns_pieces(stage):
             return self.masked()
-        if stage.teacher != "stored" and stage.text == "both":
-            joined, widths = self.live(stage.teacher, True)
-            return Reading(joined, None, widths)
-        everything, widths = (self.transfer, self.widths) if stage.teacher == "stored" else self.live(stage.teacher, False)
+        everything, widths = self.transfer, self.widths
+        if stage.teacher != "stored":
+            joined = stage.text == "both"
+            everything, widths = self.live(stage.teacher, joined, learns_attention(stage))
+            if joined:
+                return Reading(everything, None, widths)
         held_out, transfer = _part(everything, True), _part(everything, False)
         return Reading(transfer if stage.text == "transfer" else self.labelled.join(transfer), held_out, widths)
 
@@ -100,8 +107,8 @@ def read_texts(
         widths = replace(widths, teacher=store.counts["hidden_width"], layers=tuple(store.counts["layers"]))
 
     @lru_cache(maxsize=1)  # stages in a row often have the same teacher
-    def live(which: str, joined: bool) -> tuple[EncodedCorpus, Widths]:
-        reader = _reader(context, taught, assistant, which)
+    def live(which: str, joined: bool, with_attention: bool) -> tuple[EncodedCorpus, Widths]:
+        reader = _reader(context, taught, assistant, which, with_attention)
         fits = replace(widths, teacher=reader.width, layers=reader.layers, teacher_heads=reader.heads)
         text = EncodedCorpus(data.transfer, encoder)
         if joined:
@@ -120,14 +127,14 @@ def read_texts(
     return Texts(labelled, dev, widths, transfer, live, masked)
 
 
-def _reader(context: Context, taught: Taught, assistant: Assistant | None, which: str) -> Reader:
+def _reader(context: Context, taught: Taught, assistant: Assistant | None, which: str, with_attention: bool) -> Reader:
     """Who reads along."""
     if which != "assistant":
-        return teacher_reader(open_teacher(context, taught) if which == "live" else open_general_teacher(context))
+        return teacher_reader(open_teacher(context, taught) if which == "live" else open_general_teacher(context), with_attention)
     if assistant is None:
         raise ValueError("a stage reads an assistant that was not made")
     device = context.accelerator.device
-    return student_reader(*assistant.open(), device, best_precision(context.config.student.precision, device))
+    return student_reader(*assistant.open(), device, best_precision(context.config.student.precision, device), with_attention)
 
 
 def _part(corpus: EncodedCorpus, held_out: bool) -> EncodedCorpus:

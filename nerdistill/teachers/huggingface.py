@@ -154,8 +154,8 @@ def best_precision(wanted: str, device: torch.device) -> str:
         return wanted
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return "bfloat16" if device.type == "cpu" and amx() else "float32"
+    tests = (getattr(torch.cpu, name, lambda: False) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return "bfloat16" if device.type == "cpu" and any(test() for test in tests) else "float32"
 
 
 def resolve(model: str) -> str:

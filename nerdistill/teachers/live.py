@@ -32,7 +32,7 @@ class Reader:
         device: Where it is.
         layers: Numbers of its states that are heard, 0 for the embeddings; all are equally wide.
         width: Of these.
-        heads: Attention heads of a layer; 0 where it has no attention.
+        heads: Attention heads of a layer; 0 where attention is not heard.
     """
 
     encoder: Encoder
@@ -43,15 +43,21 @@ class Reader:
     heads: int
 
 
-def teacher_reader(annotator: Annotator) -> Reader:
-    """A teacher with all its layers."""
+def teacher_reader(annotator: Annotator, with_attention: bool) -> Reader:
+    """A teacher with the states of all its layers.
+
+    Args:
+        annotator: The teacher.
+        with_attention: Hear its attention too, which takes a third as long again.
+    """
     model = annotator.model
 
     def read(batch: Mapping[str, Tensor]) -> ModelOutput:
-        output = model(batch, with_attention=True)
+        output = model(batch, with_attention=with_attention)
         return ModelOutput(merge_logits(output.logits, annotator.targets, len(annotator.scheme.tags)), output.hidden, output.attention)
 
-    return Reader(annotator.encoder, read, annotator.device, tuple(range(model.n_layers + 1)), model.width, model.heads)
+    layers, heads = tuple(range(model.n_layers + 1)), model.heads if with_attention else 0
+    return Reader(annotator.encoder, read, annotator.device, layers, model.width, heads)
 
 
 def heard_layers(student: Student) -> tuple[int, ...]:
@@ -59,7 +65,7 @@ def heard_layers(student: Student) -> tuple[int, ...]:
     return tuple(number for number, width in enumerate(student.state_widths) if width == student.state_widths[-1])
 
 
-def student_reader(student: Student, encoder: Encoder, device: torch.device, precision: str) -> Reader:
+def student_reader(student: Student, encoder: Encoder, device: torch.device, precision: str, with_attention: bool) -> Reader:
     """A finished student, which is frozen, with its `heard_layers`.
 
     Args:
@@ -67,23 +73,25 @@ def student_reader(student: Student, encoder: Encoder, device: torch.device, pre
         encoder: How it reads words.
         device: Where it is put.
         precision: ``bfloat16`` runs it under autocast; ``float32`` does not.
+        with_attention: Hear its attention too, if it has any.
     """
     student.eval().requires_grad_(False).to(device)
-    student.with_attention = bool(student.heads)
+    heads = student.heads if with_attention else 0
+    student.with_attention = bool(heads)
 
     def read(batch: Mapping[str, Tensor]) -> ModelOutput:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
             output: ModelOutput = student(batch)
         return output
 
-    return Reader(encoder, read, device, heard_layers(student), student.state_widths[-1], student.heads)
+    return Reader(encoder, read, device, heard_layers(student), student.state_widths[-1], heads)
 
 
 def read_along(reader: Reader, text: EncodedCorpus, sentences: Sequence[Sentence]) -> EncodedCorpus:
     """The student's text with a teacher reading each batch.
 
     Its batches have ``teacher_logits`` ``[B, W, K]`` over the data's tags, ``teacher_hidden`` ``[B, W, L, d]`` of the layers that are heard
-    and, where there is attention, ``teacher_attention`` ``[B, M, A, W, W]``, raw scores of all M attention layers between the first pieces
+    and, where attention is heard, ``teacher_attention`` ``[B, M, A, W, W]``, raw scores of all M attention layers between the first pieces
     of words; float32. Batches are measured in what the teacher reads, which is what costs.
 
     Args:

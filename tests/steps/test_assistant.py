@@ -122,7 +122,7 @@ def test_a_word_student_can_be_read_along(toy_config: Path, tmp_path: Path) -> N
     network, encoder = Assistant(distill(context).bundle, "x").open()
     assert heard_layers(network) == (2,)
     sentences = context.data.train
-    text = read_along(student_reader(network, encoder, torch.device("cpu"), "float32"), EncodedCorpus(sentences, encoder), sentences)
+    text = read_along(student_reader(network, encoder, torch.device("cpu"), "float32", True), EncodedCorpus(sentences, encoder), sentences)
     batch = text.collate(np.arange(len(sentences)))
     with torch.no_grad():
         output = network(EncodedCorpus(sentences, encoder).collate(np.arange(len(sentences))))

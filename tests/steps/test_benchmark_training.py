@@ -54,7 +54,7 @@ def test_both_sides_compute_one_loss(ground: Ground, tmp_path: Path) -> None:
     theirs, _ = side.distiller().train_on_batch(batch, STATES)
 
     student = ground.make_student()
-    reader = teacher_reader(ground.teacher_in("float32"))
+    reader = teacher_reader(ground.teacher_in("float32"), with_attention=False)
     corpus = read_along(reader, ground.text(), ground.sentences)
     run = stage_run(ground, student, ground.terms, corpus, ground.live_widths(student), Optimisation(), "float32")
     tensors = corpus.collate(np.array(numbers))
@@ -95,7 +95,7 @@ def test_textbrewer_leaves_the_teacher_as_it_was(ground: Ground, tmp_path: Path)
 def test_the_parts_of_a_step_are_timed_and_the_run_is_left_alone(ground: Ground) -> None:
     """Prevents parts that are never met, and clocks that stay in a run and are wound again by the next one."""
     student = ground.make_student()
-    corpus = read_along(teacher_reader(ground.teacher), ground.text(), ground.sentences)
+    corpus = read_along(teacher_reader(ground.teacher, with_attention=False), ground.text(), ground.sentences)
     reader = corpus.reader
     run = stage_run(ground, student, ground.terms, corpus, ground.live_widths(student), Optimisation(batch=64), "float32")
     seconds, words = time_steps(run)

@@ -111,6 +111,7 @@ def test_labelled_text_is_read_along_with_the_rest(toy_config: Path, tmp_path: P
     annotator = open_teacher(context, taught)
     batch = reading.corpus.collate(np.arange(len(read)))
     assert "without_signals" not in batch
+    assert "teacher_attention" not in batch, "costs a third of the teacher's time, and no term of this stage asks for it"
     assert batch["without_tags"].sum() == len(read) - len(context.data.train)
     logits, _, offsets = annotator.read(read)
     for row, sentence in enumerate(read):
