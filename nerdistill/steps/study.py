@@ -185,7 +185,7 @@ def _make_row(settings: dict[str, Any], folder: Path, name: str, separate: bool,
     target = folder / "rows" / identity[:12]
     with locked(folder / "locks" / target.name, wait=True):
         if not finished(target, identity=identity):
-            row = _separate(config, folder, cpu) if separate else _together(config, folder, cpu)
+            row = _separate(config, folder, name, cpu) if separate else _together(config, folder, name, cpu)
             with folder_beside(target, {"identity": identity}) as made:
                 write_json(made / "row.json", row)
     found: dict[str, Any] = read_json(target / "row.json")
@@ -196,18 +196,20 @@ _READ: dict[str, RunData] = {}
 """The text of this worker's last row: most rows of a study share it."""
 
 
-def _context(config: RunConfig, folder: Path, cpu: bool) -> Context:
+def _context(config: RunConfig, folder: Path, title: str, cpu: bool) -> Context:
     key = fingerprint(
         config.data.model_dump(mode="json"), config.evaluation.test, config.evaluation.limit, config.seed, config.teacher.model
     )
     if key not in _READ:
         _READ.clear()
         _READ[key] = prepare(config)
-    return Context(config, folder, quiet=True, cpu=cpu, data=_READ[key])
+    context = Context(config, folder, cpu=cpu, data=_READ[key])
+    context.log = context.log.titled(title)
+    return context
 
 
-def _together(config: RunConfig, folder: Path, cpu: bool) -> dict[str, Any]:
-    context = _context(config, folder, cpu)
+def _together(config: RunConfig, folder: Path, title: str, cpu: bool) -> dict[str, Any]:
+    context = _context(config, folder, title, cpu)
     made = distill(context)
     tagger, small = (Tagger.load(made.bundle, variant, threads=1) for variant in ("fp32", "int8"))
     test = read_test(config)
@@ -231,11 +233,11 @@ def _together(config: RunConfig, folder: Path, cpu: bool) -> dict[str, Any]:
     return row | without_labels(context, row["f1_by_language"])
 
 
-def _separate(config: RunConfig, folder: Path, cpu: bool) -> dict[str, Any]:
+def _separate(config: RunConfig, folder: Path, title: str, cpu: bool) -> dict[str, Any]:
     rows = []
     for language in config.data.languages:
         alone = RunConfig.model_validate(merged(config.model_dump(), {"data": {"languages": [language]}}))
-        rows.append(_together(alone, folder, cpu))
+        rows.append(_together(alone, folder, f"{title}, {language}", cpu))
     by_language = {language: score for row in rows for language, score in row["f1_by_language"].items()}
     scores = Scores(by_language, {}, 0.0)
     return {

@@ -17,20 +17,26 @@ class RunLog:
         quiet: Show nothing.
         run: Name put on every event, such as ``teacher``.
         identity: Fingerprint put on every event, since one file outlives a change of settings.
+        title: Put before every lasting line, where several runs tell at a time; passing lines, which would mix, are then left out.
     """
 
-    def __init__(self, path: Path | None, quiet: bool = False, run: str = "", identity: str = "") -> None:
+    def __init__(self, path: Path | None, quiet: bool = False, run: str = "", identity: str = "", title: str = "") -> None:
         self.path = path
         self.quiet = quiet
         self.run = run
         self.identity = identity
+        self.title = title
         self._shown = 0.0
         self._live = sys.stderr.isatty() and not quiet
         self._width = 0
 
     def named(self, run: str, identity: str) -> RunLog:
         """The same log under another run's name and fingerprint."""
-        return RunLog(self.path, self.quiet, run, identity)
+        return RunLog(self.path, self.quiet, run, identity, self.title)
+
+    def titled(self, title: str) -> RunLog:
+        """The same log for one of several runs."""
+        return RunLog(self.path, self.quiet, self.run, self.identity, title)
 
     def event(self, kind: str, **values: Any) -> None:
         """Append one event."""
@@ -46,12 +52,12 @@ class RunLog:
         """A lasting line on stderr."""
         if not self.quiet:
             self._clear()
-            print(text, file=sys.stderr, flush=True)  # noqa: T201
+            print(f"  {self.title}: {text.lstrip()}" if self.title else text, file=sys.stderr, flush=True)  # noqa: T201
 
     def show(self, text: str, force: bool = False) -> None:
         """A passing line: redrawn in place on a terminal, every ten seconds elsewhere."""
         now = time.monotonic()
-        if self.quiet or (not force and now - self._shown < (0.2 if self._live else 10.0)):
+        if self.quiet or self.title or (not force and now - self._shown < (0.2 if self._live else 10.0)):
             return
         self._shown = now
         if self._live:

@@ -80,12 +80,15 @@ def test_faults_are_named(toy_config: Path, old: str, new: str, message: str) ->
         load_study(write(toy_config.parent, STUDY.replace(old, new, 1)))
 
 
-def test_a_study_fills_its_table_once(toy_config: Path, tmp_path: Path) -> None:
+def test_a_study_fills_its_table_once(toy_config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Rows put to the wrong name by workers that end in another order; rows trained again by a second call."""
     path = write(toy_config.parent, STUDY)
     command = ["study", str(path), "--out", str(tmp_path / "out"), "--results", str(tmp_path / "results"), "--cpu"]
     ran = CliRunner().invoke(app, [*command, "--workers", "2"])
     assert ran.exit_code == 0, ran.output
+    told = capfd.readouterr().err
+    for line in ("  D4.1: labels ", "  D1: student: ", "  D0, zh: labels "):
+        assert line in told, "hours without a word of how far each row is"
     results = json.loads((tmp_path / "results" / "small.json").read_text())
     rows = {row["system"]: row for row in results["rows"]}
     assert list(rows) == ["teacher", "D4.1", "D1", "D0"]
