@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from nerdistill.errors import ConfigError, faults_of
 from nerdistill.registry import Registry
@@ -50,8 +50,17 @@ class RecipeKind:
     paper: str
 
 
+def _as_weight(given: Any) -> Any:
+    if given is True:
+        raise ValueError("expected the loss's weight, or false to leave it out")
+    return 0.0 if given is False else given
+
+
 OrNone: TypeAlias = Annotated[Optimisation | None, BeforeValidator(lambda given: None if given is False else given)]
 """Steps of a stage that can be left out: None, or ``false`` in TOML, which has no null."""
+
+Weight: TypeAlias = Annotated[float, Field(ge=0), BeforeValidator(_as_weight)]
+"""Of a loss; 0, or ``false``, leaves it out."""
 
 LogitLoss: TypeAlias = Literal["logit_mse", "soft_tags"]
 

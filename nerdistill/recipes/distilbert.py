@@ -39,26 +39,16 @@ Deviations:
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from nerdistill.errors import ConfigError
-from nerdistill.recipes.base import RECIPES, Optimisation, OrNone, Pair, RecipeKind, Stage, Term
+from nerdistill.recipes.base import RECIPES, Optimisation, OrNone, Pair, RecipeKind, Stage, Term, Weight
 from nerdistill.students.base import Options
 
 _GENERAL = Optimisation(epochs=3, learning_rate=2e-4, schedule="linear", warmup=0.05, batch=1024)
 _TASK = Optimisation(epochs=4, learning_rate=1e-4, schedule="linear", warmup=0.05, batch=2048, patience=2)
-
-
-def _as_weight(given: Any) -> Any:
-    if given is True:
-        raise ValueError("expected the loss's weight, or false to leave it out")
-    return 0.0 if given is False else given
-
-
-Weight: TypeAlias = Annotated[float, Field(ge=0), BeforeValidator(_as_weight)]
-"""Of a loss; 0, or ``false``, leaves it out."""
 
 
 class DistilBertOptions(Options):

@@ -14,8 +14,9 @@ bottom   g(m) = m
 =======  ==========================================================================================
 
 Attention is matched as raw scores, before the softmax (equation 7), states as squared distances through a linear map (equations 8 and 9).
-All terms weigh 1. Attention, states, embeddings and prediction can each be left out, which are the paper's ablations (table 4); so can the
-general stage.
+Attention, states and embeddings have a weight each (equation 11's lambda, for all layers alike), published 1. Raw scores are as large as
+the teacher makes them, and vary ten times as much as its states or more: where steps are few, a weight near the inverse of that lets a
+student learn the states too. Each can be left out, and so can prediction, which are the paper's ablations (table 4), and the general stage.
 
 Deviations:
 
@@ -33,7 +34,7 @@ Deviations:
 - Steps. Published are 3 epochs over 2,500 million words, then 20, then 3, at rates of 5e-5, 5e-5 and 1e-5 to 3e-5. The defaults are for
   text a thousandth of that size, on which such rates would leave a student near its random start: higher rates, fewer epochs where the
   teacher reads along and more where it does not. The shapes are the published ones: linear, constant, linear, 10 % warm-up (in stage 2
-  too, for the higher rate), weight decay 0.01.
+  too, for the higher rate), weight decay 0.01. At 1e-3 the upper states of a student that starts at random become the same for all words.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from nerdistill.errors import ConfigError
-from nerdistill.recipes.base import RECIPES, Optimisation, OrNone, Pair, RecipeKind, Stage, Term
+from nerdistill.recipes.base import RECIPES, Optimisation, OrNone, Pair, RecipeKind, Stage, Term, Weight
 from nerdistill.students.base import Options
 
-_GENERAL = Optimisation(epochs=1, learning_rate=1e-3, schedule="linear", warmup=0.1, weight_decay=0.01)
-_INTERMEDIATE = Optimisation(epochs=2, learning_rate=5e-4, schedule="constant", warmup=0.1, weight_decay=0.01)
-_PREDICTION = Optimisation(epochs=8, learning_rate=5e-4, schedule="linear", warmup=0.1, weight_decay=0.01, patience=3)
+_GENERAL = Optimisation(epochs=1, learning_rate=2e-4, schedule="linear", warmup=0.1, weight_decay=0.01)
+_INTERMEDIATE = Optimisation(epochs=2, learning_rate=2e-4, schedule="constant", warmup=0.1, weight_decay=0.01)
+_PREDICTION = Optimisation(epochs=8, learning_rate=3e-4, schedule="linear", warmup=0.1, weight_decay=0.01, patience=3)
 
 
 class TinyBertOptions(Options):
@@ -61,9 +62,9 @@ class TinyBertOptions(Options):
         intermediate: Steps of stage 2, in which the fine-tuned teacher reads along; false leaves it out.
         prediction: Steps of stage 3; false leaves it out, and then stage 4 must teach the head.
         labels: Steps of stage 4; false leaves it out.
-        attention: Learn attention in stages 1 and 2; needs as many heads as the teacher has.
-        hidden: Learn the states after each layer there.
-        embedding: Learn the embeddings there.
+        attention: Weight of the attention in stages 1 and 2, or false; needs as many heads as the teacher has.
+        hidden: Weight of the states after each layer there, or false.
+        embedding: Weight of the embeddings there, or false.
     """
 
     mapping: Literal["uniform", "top", "bottom"] | tuple[Annotated[int, Field(ge=1)], ...] = "uniform"
@@ -71,9 +72,9 @@ class TinyBertOptions(Options):
     intermediate: OrNone = _INTERMEDIATE
     prediction: OrNone = _PREDICTION
     labels: OrNone = None
-    attention: bool = True
-    hidden: bool = True
-    embedding: bool = True
+    attention: Weight = 1.0
+    hidden: Weight = 1.0
+    embedding: Weight = 1.0
 
 
 def plan(options: TinyBertOptions, pair: Pair) -> tuple[Stage, ...]:
@@ -135,12 +136,13 @@ def _mapped(options: TinyBertOptions, pair: Pair) -> tuple[int, ...]:
 
 def _layer_terms(options: TinyBertOptions, layers: tuple[int, ...]) -> tuple[Term, ...]:
     """Embeddings, then each layer's state and attention; losses count attention layers from 0."""
-    terms = [Term(loss="hidden_mse", options={"state": 0, "layer": 0})] if options.embedding else []
+    terms = [Term(loss="hidden_mse", weight=options.embedding, options={"state": 0, "layer": 0})] if options.embedding else []
     for m, layer in enumerate(layers, start=1):
         if options.hidden:
-            terms.append(Term(loss="hidden_mse", options={"state": m, "layer": layer}))
+            terms.append(Term(loss="hidden_mse", weight=options.hidden, options={"state": m, "layer": layer}))
         if options.attention:
-            terms.append(Term(loss="attention_mse", options={"state": m - 1, "layer": layer - 1, "on": "scores"}))
+            scores = {"state": m - 1, "layer": layer - 1, "on": "scores"}
+            terms.append(Term(loss="attention_mse", weight=options.attention, options=scores))
     if not terms:
         raise ConfigError(
             "recipe 'tinybert': attention, hidden and embedding are all false, so general and intermediate have nothing to learn; set "

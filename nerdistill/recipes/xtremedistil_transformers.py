@@ -24,9 +24,9 @@ from pydantic import Field
 from nerdistill.recipes.base import RECIPES, LogitLoss, Optimisation, OrNone, Pair, RecipeKind, Stage, Term, logit_term
 from nerdistill.students.base import Options
 
-_FIRST = Optimisation(epochs=2, learning_rate=1e-3, batch=4096)
+_FIRST = Optimisation(epochs=2, learning_rate=3e-4, batch=4096)
 _OPENING = Optimisation(epochs=0.5, learning_rate=1e-3, batch=4096)
-_LAST = Optimisation(epochs=8, learning_rate=5e-4, batch=4096, patience=3)
+_LAST = Optimisation(epochs=8, learning_rate=3e-4, batch=4096, patience=3)
 _LABEL_OPENING = Optimisation(epochs=0.5, learning_rate=5e-4, batch=2048)
 _LABEL_LAST = Optimisation(epochs=4, learning_rate=1e-4, batch=2048, patience=2)
 

@@ -490,6 +490,18 @@ def test_tinybert_ablations_are_the_papers() -> None:
         assert [stage.name for stage in plan_recipe("tinybert", left_out, pair)] == names
 
 
+def test_tinybert_weighs_what_it_is_told() -> None:
+    """Raw scores vary far more than states: a weight that goes to the wrong part, or to one stage of the two, teaches attention alone."""
+    stages = plan_recipe("tinybert", {"attention": 0.03, "hidden": 2.0, "embedding": 0.5}, Pair(FOUR_LAYERS, 4, 12))
+    for stage in stages[:2]:
+        states = [(term.options["state"], term.weight) for term in stage.terms if term.loss == "hidden_mse"]
+        assert states == [(0, 0.5), (1, 2.0), (2, 2.0), (3, 2.0), (4, 2.0)]
+        assert {term.weight for term in stage.terms if term.loss == "attention_mse"} == {0.03}
+    assert [term.weight for term in stages[2].terms] == [1.0]
+    with pytest.raises(ConfigError, match=r"recipe\.options\.attention.*expected the loss's weight, or false"):
+        plan_recipe("tinybert", {"attention": True}, Pair(FOUR_LAYERS, 4, 12))
+
+
 @pytest.mark.parametrize(
     ("options", "students", "message"),
     [
