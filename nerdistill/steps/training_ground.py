@@ -87,10 +87,10 @@ class Ground:
         return self.text(self.teacher.encoder).costs
 
     def live_widths(self, student: Student) -> Widths:
-        """What terms must fit where the teacher reads along."""
+        """What terms must fit where the teacher reads along; its attention is not heard."""
         model = self.teacher.model
         layers = tuple(range(model.n_layers + 1))
-        return Widths(student.state_widths, model.width, layers, student.heads, model.heads)
+        return Widths(student.state_widths, model.width, layers, student.heads)
 
     def stored_widths(self, student: Student) -> Widths:
         """What terms must fit where its signals are stored."""
