@@ -1,7 +1,11 @@
-"""Squared distance of attention maps (XtremeDistilTransformers: probabilities; TinyBERT equation 7: raw scores).
+"""Squared distance of attention maps (XtremeDistilTransformers: probabilities; TinyBERT equation 7: scores).
 
 Sum over words of the mean, over heads and over the real words of the sentence, of ``(a - t)^2``, where a is what the student's layer gives
 for that word as query, and t what the teacher's does.
+
+What all scores of a word have in common says nothing, as the softmax does not see it, and is by far the largest part of a deep teacher's:
+``on = "scores"`` takes it off both sides, ``"raw_scores"`` leaves it, as published. To give it a student pushes all its states one way, and
+one that starts at random ends with the same state for all words.
 
 Deviations: maps are taken between the first pieces of words, so that student and teacher need not cut words alike; probabilities are
 the softmax over these. Padding is neither query nor key; the published code divides by all entries of the padded map.
@@ -25,12 +29,12 @@ class AttentionOptions(Options):
     Attributes:
         state: The student's attention layer, from 0, counted from the end if negative.
         layer: The teacher's, counted alike.
-        on: Raw scores, or probabilities.
+        on: Scores less their mean over the keys, scores as they are, or probabilities.
     """
 
     state: int = -1
     layer: int = -1
-    on: Literal["scores", "probabilities"] = "scores"
+    on: Literal["scores", "raw_scores", "probabilities"] = "scores"
 
 
 class AttentionMSE(LossTerm):
@@ -55,10 +59,13 @@ class AttentionMSE(LossTerm):
             hidden, lowest = ~mask[:, None, None, :], torch.finfo(torch.float32).min  # not -inf: a sentence may have no word that counts
             student, teacher = (scores.masked_fill(hidden, lowest).softmax(dim=-1) for scores in (student, teacher))
         pairs = mask[:, None, :, None] & mask[:, None, None, :]
-        squares = (student - teacher).square().masked_fill(~pairs, 0.0).mean(dim=1).sum(dim=-1)
-        return (squares / mask.sum(dim=1, keepdim=True).clamp(min=1)).sum()
+        n_keys = mask.sum(dim=1).clamp(min=1)[:, None, None, None]
+        apart = (student - teacher).masked_fill(~pairs, 0.0)
+        if self.options.on == "scores":
+            apart = (apart - apart.sum(dim=-1, keepdim=True) / n_keys).masked_fill(~pairs, 0.0)
+        return (apart.square().mean(dim=1, keepdim=True) / n_keys).sum()
 
 
 LOSSES.register("attention_mse")(
-    LossKind(AttentionOptions, AttentionMSE, AttentionMSE.needs, "squared distance to a layer's attention, head by head")
+    LossKind(AttentionOptions, AttentionMSE, AttentionMSE.needs, "squared distance to a layer's attention, head by head", version=2)
 )

@@ -7,7 +7,7 @@ all the batches of an optimiser step, so gradient accumulation and padding leave
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -46,6 +46,9 @@ class LossTerm(nn.Module, ABC):
         """Number of elements that `forward` sums over, a scalar; known before any forward pass."""
         return self.mask(batch).sum()
 
+    def begin(self, seen: Sequence[tuple[ModelOutput, Batch]]) -> None:
+        """Give its own weights their first values, from what the student says of the first batches; once, before a stage's first step."""
+
     @abstractmethod
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
         """The sum over counted elements, a float32 scalar."""
@@ -79,12 +82,14 @@ class LossKind:
         build: From options and widths.
         needs: As the term's.
         summary: One line for listings.
+        version: Part of the fingerprint of each stage that learns by it; counts up when the term comes to be another, or begins otherwise.
     """
 
     options: type[Options]
     build: Callable[[Any, Widths], LossTerm]
     needs: frozenset[str]
     summary: str
+    version: int = 1
 
 
 LOSSES: Registry[LossKind] = Registry("loss", "nerdistill.losses")

@@ -17,6 +17,7 @@ of the same teacher layer; the first published code compares them with those of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import Field
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nerdistill.losses.base import LOSSES, Batch, LossKind, LossTerm, Widths
-from nerdistill.losses.states import StateOptions, StatePair
+from nerdistill.losses.states import STATES_VERSION, StateOptions, StatePair
 from nerdistill.students.base import ModelOutput
 
 
@@ -52,6 +53,10 @@ class FeatureMap(LossTerm):
             self.pair.register_module("adapter", nn.Identity())
         self.options = options
 
+    def begin(self, seen: Sequence[tuple[ModelOutput, Batch]]) -> None:
+        """See `LossTerm.begin`: the map."""
+        self.pair.begin([(output, self.mask(batch), batch) for output, batch in seen])
+
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
         """See `LossTerm.forward`; reads ``teacher_hidden`` ``[B, W, L, D]``."""
         student, teacher = self.pair(output, batch)
@@ -67,5 +72,11 @@ def _normalised(states: Tensor) -> Tensor:
 
 
 LOSSES.register("feature_map")(
-    LossKind(FeatureMapOptions, FeatureMap, FeatureMap.needs, "distance to a teacher layer's normalised features, means and variances")
+    LossKind(
+        FeatureMapOptions,
+        FeatureMap,
+        FeatureMap.needs,
+        "distance to a teacher layer's normalised features, means and variances",
+        STATES_VERSION,
+    )
 )

@@ -9,6 +9,7 @@ feature with a positive target is at least 1 and says nothing of the others. The
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import Field
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nerdistill.losses.base import LOSSES, Batch, LossKind, LossTerm, Widths
-from nerdistill.losses.states import StateOptions, StatePair
+from nerdistill.losses.states import STATES_VERSION, StateOptions, StatePair
 from nerdistill.students.base import ModelOutput
 
 
@@ -36,6 +37,10 @@ class HiddenKL(LossTerm):
         self.pair = StatePair(options, widths)
         self.temperature = options.temperature
 
+    def begin(self, seen: Sequence[tuple[ModelOutput, Batch]]) -> None:
+        """See `LossTerm.begin`: the map."""
+        self.pair.begin([(output, self.mask(batch), batch) for output, batch in seen])
+
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
         """See `LossTerm.forward`; reads ``teacher_hidden`` ``[B, W, L, D]``."""
         student, teacher = ((states / self.temperature).log_softmax(dim=-1) for states in self.pair(output, batch))
@@ -44,5 +49,11 @@ class HiddenKL(LossTerm):
 
 
 LOSSES.register("hidden_kl")(
-    LossKind(HiddenKLOptions, HiddenKL, HiddenKL.needs, "KL from a teacher layer's features as a distribution, through a projection")
+    LossKind(
+        HiddenKLOptions,
+        HiddenKL,
+        HiddenKL.needs,
+        "KL from a teacher layer's features as a distribution, through a projection",
+        STATES_VERSION,
+    )
 )

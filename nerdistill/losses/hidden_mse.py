@@ -9,12 +9,13 @@ since t is stored reduced by PCA.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor
 
 from nerdistill.losses.base import LOSSES, Batch, LossKind, LossTerm, Widths
-from nerdistill.losses.states import StateOptions, StatePair
+from nerdistill.losses.states import STATES_VERSION, StateOptions, StatePair
 from nerdistill.students.base import ModelOutput
 
 
@@ -26,6 +27,10 @@ class HiddenMSE(LossTerm):
     def __init__(self, options: StateOptions, widths: Widths) -> None:
         super().__init__()
         self.pair = StatePair(options, widths)
+
+    def begin(self, seen: Sequence[tuple[ModelOutput, Batch]]) -> None:
+        """See `LossTerm.begin`: the map."""
+        self.pair.begin([(output, self.mask(batch), batch) for output, batch in seen])
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
         """See `LossTerm.forward`; reads ``teacher_hidden`` ``[B, W, L, D]``."""
@@ -40,5 +45,6 @@ LOSSES.register("hidden_mse")(
         HiddenMSE,
         HiddenMSE.needs,
         "squared distance to a teacher layer, through a projection",
+        STATES_VERSION,
     )
 )

@@ -13,15 +13,16 @@ top      g(m) = m + N - M
 bottom   g(m) = m
 =======  ==========================================================================================
 
-Attention is matched as raw scores, before the softmax (equation 7), states as squared distances through a linear map (equations 8 and 9).
-Attention, states and embeddings have a weight each (equation 11's lambda, for all layers alike), published 1. Raw scores are as large as
-the teacher makes them, and vary ten times as much as its states or more: where steps are few, a weight near the inverse of that lets a
+Attention is matched as scores, before the softmax (equation 7), states as squared distances through a linear map (equations 8 and 9).
+Attention, states and embeddings have a weight each (equation 11's lambda, for all layers alike), published 1. Scores are as large as the
+teacher makes them, and may vary ten times as much as its states or more: where steps are few, a weight near the inverse of that lets a
 student learn the states too. Each can be left out, and so can prediction, which are the paper's ablations (table 4), and the general stage.
 
 Deviations:
 
 - A linear map of its own for each pair of states, dropped with its stage. The published code shares one among all states; the paper has
   one for layers and one for embeddings.
+- Scores less their mean over the keys, which the softmax does not see (`nerdistill.losses.attention_mse`); ``raw_scores`` is as published.
 - States and attention at first pieces of words, so that student and teacher need not cut words alike; so pieces that only stand inside
   words have no target in the embeddings.
 - Real words only; the published means include padding.
@@ -34,7 +35,7 @@ Deviations:
 - Steps. Published are 3 epochs over 2,500 million words, then 20, then 3, at rates of 5e-5, 5e-5 and 1e-5 to 3e-5. The defaults are for
   text a thousandth of that size, on which such rates would leave a student near its random start: higher rates, fewer epochs where the
   teacher reads along and more where it does not. The shapes are the published ones: linear, constant, linear, 10 % warm-up (in stage 2
-  too, for the higher rate), weight decay 0.01. At 1e-3 the upper states of a student that starts at random become the same for all words.
+  too, for the higher rate), weight decay 0.01.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ from nerdistill.errors import ConfigError
 from nerdistill.recipes.base import RECIPES, Optimisation, OrNone, Pair, RecipeKind, Stage, Term, Weight
 from nerdistill.students.base import Options
 
-_GENERAL = Optimisation(epochs=1, learning_rate=2e-4, schedule="linear", warmup=0.1, weight_decay=0.01)
-_INTERMEDIATE = Optimisation(epochs=2, learning_rate=2e-4, schedule="constant", warmup=0.1, weight_decay=0.01)
+_GENERAL = Optimisation(epochs=1, learning_rate=1e-3, schedule="linear", warmup=0.1, weight_decay=0.01)
+_INTERMEDIATE = Optimisation(epochs=2, learning_rate=1e-3, schedule="constant", warmup=0.1, weight_decay=0.01)
 _PREDICTION = Optimisation(epochs=8, learning_rate=3e-4, schedule="linear", warmup=0.1, weight_decay=0.01, patience=3)
 
 
@@ -65,6 +66,7 @@ class TinyBertOptions(Options):
         attention: Weight of the attention in stages 1 and 2, or false; needs as many heads as the teacher has.
         hidden: Weight of the states after each layer there, or false.
         embedding: Weight of the embeddings there, or false.
+        raw_scores: Match attention with what all scores of a word have in common.
     """
 
     mapping: Literal["uniform", "top", "bottom"] | tuple[Annotated[int, Field(ge=1)], ...] = "uniform"
@@ -75,6 +77,7 @@ class TinyBertOptions(Options):
     attention: Weight = 1.0
     hidden: Weight = 1.0
     embedding: Weight = 1.0
+    raw_scores: bool = False
 
 
 def plan(options: TinyBertOptions, pair: Pair) -> tuple[Stage, ...]:
@@ -141,7 +144,7 @@ def _layer_terms(options: TinyBertOptions, layers: tuple[int, ...]) -> tuple[Ter
         if options.hidden:
             terms.append(Term(loss="hidden_mse", weight=options.hidden, options={"state": m, "layer": layer}))
         if options.attention:
-            scores = {"state": m - 1, "layer": layer - 1, "on": "scores"}
+            scores = {"state": m - 1, "layer": layer - 1, "on": "raw_scores" if options.raw_scores else "scores"}
             terms.append(Term(loss="attention_mse", weight=options.attention, options=scores))
     if not terms:
         raise ConfigError(

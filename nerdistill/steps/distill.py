@@ -119,7 +119,9 @@ def _identities(
     found = []
     for stage in plan:
         heard = [*texts[stage.text], *([assistant.identity] if assistant and stage.teacher == "assistant" else [])]
-        identity = fingerprint(identity, stage.model_dump(exclude_defaults=True), heard, context.dev_digest)
+        versions = {term.loss: kind.version for term in stage.terms if (kind := LOSSES.get(term.loss)).version > 1}
+        renewed = [versions] if versions else []  # so that stages of terms that stayed as they were stay valid
+        identity = fingerprint(identity, stage.model_dump(exclude_defaults=True), heard, context.dev_digest, *renewed)
         found.append(identity)
     return tuple(found)
 

@@ -81,7 +81,7 @@ class TextBrewerSide:
             distiller.train(optimizer, self.loader, num_epochs=1, max_grad_norm=self.plan.clip, **STATES)
 
     def distiller(self) -> Any:
-        """A `GeneralDistiller`, its projections as ours begin."""
+        """A `GeneralDistiller`, its projections as ours are drawn, before ours are fitted (`StatePair.begin`)."""
         library, ground = textbrewer(), self.ground
         widths = ground.live_widths(ground.make_student())
         matches = [

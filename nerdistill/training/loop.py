@@ -36,6 +36,9 @@ from nerdistill.training.stage import Stage
 CHECKPOINT_SECONDS = 60.0
 """Time between checkpoints; what a kill can cost."""
 
+FIRST_WORDS = 8192
+"""Words, about, from which terms that own weights take their first ones."""
+
 BAD_STEPS_ALLOWED = 20
 """Steps of a stage with a gradient that is not finite before it is given up."""
 
@@ -117,9 +120,11 @@ class _Loop:
         self.progress = Progress()
         self._resume()
         check_alike(run.accelerator, fingerprint(run.identity, self.progress.step), f"stage {run.stage.name}")
+        self._epoch_cache: tuple[int, list[np.ndarray]] | None = None
+        if self.progress.step == 0:
+            self._begin()
         self.loss = in_parallel(run.accelerator, _Loss(run.model, run.terms))
         self._saved = time.monotonic()
-        self._epoch_cache: tuple[int, list[np.ndarray]] | None = None
         self.steps_in_epoch = -(-len(self._epoch(0)) // self.plan.accumulate)
         self.n_steps = max(1, round(self.steps_in_epoch * self.plan.epochs))
 
@@ -130,6 +135,28 @@ class _Loop:
         self.progress, weights, self.best = found
         _put(self.weights, weights)
         self.run.log.say(f"  {self.run.stage.name}: continued at step {self.progress.step}")
+
+    @torch.no_grad()
+    def _begin(self) -> None:
+        """Let terms that own weights begin with what fits the network as it is; every process reads the same and comes to the same."""
+        terms = [term for term, _ in self.run.terms if next(term.parameters(), None) is not None]
+        if not terms:
+            return
+        self.run.model.eval()
+        seen: list[tuple[ModelOutput, Batch]] = []
+        words = 0
+        for batch in self._epoch(0):
+            arrays = self._collate(batch)
+            with self._autocast():
+                seen.append((self.run.model(arrays), arrays))
+            words += int(arrays["word_mask"].sum())
+            if words >= FIRST_WORDS:
+                break
+        for term in terms:
+            term.begin(seen)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.run.accelerator.device.type, dtype=torch.bfloat16, enabled=self.run.precision == "bfloat16")
 
     def _seed(self, kind: str, number: int) -> int:
         return int(fingerprint(self.run.seed, self.run.stage.name, kind, number)[:12], 16)
@@ -195,7 +222,7 @@ class _Loop:
         sum_of_mine = torch.zeros((), device=run.accelerator.device)
         for left, batch in zip(reversed(range(len(batches))), batches, strict=True):
             with without_sum(self.loss) if left else nullcontext():
-                with torch.autocast(run.accelerator.device.type, dtype=torch.bfloat16, enabled=run.precision == "bfloat16"):
+                with self._autocast():
                     loss = self.loss(batch, counts) * (0 if idle else 1)
                 run.accelerator.backward(loss * processes)  # gradients are averaged, and it is their sum that is wanted
             sum_of_mine += loss.detach()

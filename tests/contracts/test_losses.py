@@ -203,6 +203,23 @@ def test_first_weights_do_not_depend_on_what_ran_before(name: str) -> None:
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+def test_begins_with_what_fits_the_words_that_count(name: str) -> None:
+    """Padding would pull the first weights to where no word is; a student whose states do not differ, or none at all, would leave NaN."""
+    narrow, wide = case([4, 3, 6], 0), case([4, 3, 6], 0, 3)
+    term, other = build(name), build(name)
+    term.begin([narrow])
+    other.begin([wide])
+    for one, two in zip(term.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one, two)
+    output, batch = case([3, 3])
+    same = ModelOutput(output.logits, (torch.ones_like(output.hidden[0]),), output.attention, output.pieces)
+    first = {key: weight.detach().clone() for key, weight in other.named_parameters()}
+    other.begin([(output, batch | {"word_mask": torch.zeros_like(batch["word_mask"])})])
+    assert all(torch.equal(weight, first[key]) for key, weight in other.named_parameters())
+    other.begin([(same, batch)])
+    assert bool(torch.isfinite(other(same, batch)))
+
+
 def test_options_refuse_nonsense(name: str) -> None:
     """A misspelt or infinite option would be ignored, or turn the loss into a constant."""
     model = LOSSES.get(name).options

@@ -89,6 +89,27 @@ def test_hidden_mse_through_its_projection() -> None:
     assert total.item() == pytest.approx(6.5)
 
 
+@pytest.mark.parametrize("name", ["hidden_mse", "hidden_kl", "feature_map"])
+def test_the_map_begins_as_a_ridge_regression(name: str) -> None:
+    """States 1 and 3 in two batches, teacher (1, 0) and (5, 0): about their means 2 and (3, 0) they are -1, 1 and (-2, 0), (2, 0).
+
+    X'X = 2 in one feature, penalty 0.1 * 2; X'T = (4, 0): W = (4, 0) / 2.2; b = (3, 0) - 2 W. The padded word is far off.
+    """
+    kind = LOSSES.get(name)
+    term = kind.build(kind.options(), Widths((1,), 2, (6,)))
+    seen = [
+        (
+            ModelOutput(NONE, (words([state], [50.0]),)),
+            {"teacher_hidden": words([teacher, 0.0], [9.0, 9.0])[:, :, None], "word_mask": torch.tensor([[True, False]])},
+        )
+        for state, teacher in ((1.0, 1.0), (3.0, 5.0))
+    ]
+    term.begin(seen)
+    weight, bias = (dict(term.named_parameters())[f"pair.adapter.{part}"] for part in ("weight", "bias"))
+    assert weight.flatten().tolist() == pytest.approx([4 / 2.2, 0.0])
+    assert bias.tolist() == pytest.approx([3 - 8 / 2.2, 0.0])
+
+
 def test_hidden_kl_over_features() -> None:
     """State (0, ln 3) through W = 1, b = 0: features (1/4, 3/4). Teacher layer 9, the second stored, (0, 0): (1/2, 1/2).
 
@@ -189,10 +210,20 @@ def attention(on: str) -> tuple[LossTerm, dict[str, Tensor], ModelOutput]:
     return term, batch, ModelOutput(NONE, (NONE,), (torch.zeros(1, 1, 3, 3),))
 
 
-def test_attention_mse_on_scores() -> None:
+def test_attention_mse_on_raw_scores() -> None:
     """First word: ((ln 3)^2 + 0) / 2 keys; second: 0. The padded key and query, 7 apart, count nothing."""
-    term, batch, output = attention("scores")
+    term, batch, output = attention("raw_scores")
     assert term(output, batch).item() == pytest.approx(math.log(3) ** 2 / 2, rel=1e-6)
+
+
+def test_attention_mse_on_scores() -> None:
+    """First word: differences (ln 3, 0) less their mean (ln 3) / 2 of two real keys, ((ln 3)^2 / 4 + (ln 3)^2 / 4) / 2 = (ln 3)^2 / 4.
+
+    Second: 0, also where the teacher has 5 more for each of its keys, of which the softmax says nothing.
+    """
+    term, batch, output = attention("scores")
+    batch["teacher_attention"][..., 1, :] += 5.0
+    assert term(output, batch).item() == pytest.approx(math.log(3) ** 2 / 4, rel=1e-6)
 
 
 def test_attention_mse_on_probabilities() -> None:

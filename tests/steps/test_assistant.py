@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import nerdistill.steps.distill as steps
 from nerdistill.config import RunConfig, load_config
 from nerdistill.corpus.encoded import EncodedCorpus
 from nerdistill.errors import ConfigError
+from nerdistill.losses.base import LOSSES
 from nerdistill.runtime.tagger import Tagger
 from nerdistill.steps.assistant import Assistant, hand_down
 from nerdistill.steps.context import Context
@@ -83,6 +85,12 @@ def test_it_is_made_once_and_heard(toy_config: Path, tmp_path: Path, monkeypatch
     longer = made(configured(toy_config, "recipe.options.labels.epochs=2"), out)
     assert longer.stages[:-1] == first.stages[:-1]
     assert [*out.glob("assistant-*")] == [assistant]
+    with monkeypatch.context() as patch:  # a loss that came to be another: what it taught is made anew, and nothing before
+        gold = LOSSES.get("hard_tags")
+        patch.setitem(LOSSES._parts, "hard_tags", replace(gold, version=gold.version + 1))
+        renewed = made(configured(toy_config), out)
+    assert renewed.stages[:2] == first.stages[:2]
+    assert not set(renewed.stages[2:]) & set(first.stages)
     other = made(configured(toy_config, "assistant.options.inner_width=14"), out)
     assert len([*out.glob("assistant-*")]) == 2
     assert not set(other.stages) & set(first.stages)

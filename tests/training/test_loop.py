@@ -445,6 +445,39 @@ def test_epochs_differ_and_seeds_differ(
     assert one == order(1)
 
 
+def test_a_term_begins_once_and_sees_the_network_without_dropout(
+    corpus: EncodedCorpus, vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights that are fitted to dropped-out states begin wrong; those that are fitted again after a kill forget what they learnt."""
+    began: list[int] = []
+    student = make_student(vocabulary, dropout=0.5)
+
+    class Owner(Spoilt):
+        def __init__(self) -> None:
+            super().__init__(lambda _: False)
+            self.own = nn.Parameter(torch.zeros(()))
+
+        def begin(self, seen: Sequence[tuple[ModelOutput, Batch]]) -> None:
+            assert not any(output.logits.requires_grad for output, _ in seen)
+            student.eval()
+            for output, batch in seen:
+                torch.testing.assert_close(output.logits, student(batch).logits)
+            began.append(sum(int(batch["word_mask"].sum()) for _, batch in seen))
+
+        def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
+            return super().forward(output, batch) + self.own
+
+    monkeypatch.setattr(loop, "FIRST_WORDS", 20)
+    plan = stage("hard_tags", batch=16, epochs=2)
+    with monkeypatch.context() as patch:
+        kill_after(patch, 3)
+        with pytest.raises(KilledError):
+            run_stage(make_run(student, corpus, plan, tmp_path, terms=[(Owner(), 1.0)], checkpoint_seconds=-1.0))
+    run_stage(make_run(student, corpus, plan, tmp_path, terms=[(Owner(), 1.0)], checkpoint_seconds=-1.0))
+    assert len(began) == 1
+    assert 20 <= began[0] < 20 + 16
+
+
 def test_a_term_without_counted_words_adds_nothing(corpus: EncodedCorpus, vocabulary: Vocabulary, tmp_path: Path) -> None:
     """Two terms have their own counts; one that counts nothing must not divide by zero."""
 
