@@ -42,7 +42,7 @@ from typing import Literal
 from pydantic import Field
 
 from nerdistill.errors import ConfigError
-from nerdistill.recipes.base import RECIPES, Optimisation, OrNone, Pair, RecipeKind, Stage, Term
+from nerdistill.recipes.base import RECIPES, Optimisation, OrNone, Pair, RecipeKind, Stage, Term, Weight
 from nerdistill.students.base import Options
 
 _TRANSFER = Optimisation(epochs=3, learning_rate=1e-3, schedule="constant", warmup=0.1, weight_decay=0.01)
@@ -57,9 +57,8 @@ class MobileBertOptions(Options):
         strategy: ``auxiliary``, ``joint`` or ``progressive``.
         teacher: Who reads along in the transfer, the run's ``assistant`` or, ``live``, its teacher.
         transfer: Steps of the transfer; its epochs are all blocks' together.
-        features: Transfer feature maps.
-        attention: Transfer attention; needs as many heads as the one has who reads along.
-        feature_weight: Of a feature map beside its attention.
+        features: Weight of the feature maps in the transfer, or false.
+        attention: Weight of the attention in it, or false; needs as many heads as the one has who reads along.
         mean: Weight of the means in it, beside the normalised features.
         variance: Weight of the variances in it.
         lower: Share of the learning rate with which the blocks below go on, ``progressive`` alone; 0 freezes them.
@@ -73,9 +72,8 @@ class MobileBertOptions(Options):
     strategy: Literal["auxiliary", "joint", "progressive"] = "progressive"
     teacher: Literal["assistant", "live"] = "assistant"
     transfer: Optimisation = _TRANSFER
-    features: bool = True
-    attention: bool = True
-    feature_weight: float = Field(default=100.0, gt=0)
+    features: Weight = 100.0
+    attention: Weight = 1.0
     mean: float = Field(default=50.0, ge=0)
     variance: float = Field(default=0.05, ge=0)
     lower: float = Field(default=0.1, ge=0, le=1)
@@ -123,9 +121,11 @@ def _terms(options: MobileBertOptions, matched: tuple[tuple[int, int], ...]) -> 
     for mine, theirs in matched:
         if options.features:
             more = {"state": mine, "layer": theirs, "mean": options.mean, "variance": options.variance}
-            terms.append(Term(loss="feature_map", weight=options.feature_weight / len(matched), options=more))
+            terms.append(Term(loss="feature_map", weight=options.features / len(matched), options=more))
         if options.attention:
-            terms.append(Term(loss="attention_kl", weight=1 / len(matched), options={"state": mine - 1, "layer": theirs - 1}))
+            terms.append(
+                Term(loss="attention_kl", weight=options.attention / len(matched), options={"state": mine - 1, "layer": theirs - 1})
+            )
     return tuple(terms)
 
 

@@ -98,8 +98,9 @@ def test_parts_can_be_left_out() -> None:
     assert {term.loss for stage in plan({"features": False})[:4] for term in stage.terms} == {"attention_kl"}
     assert [stage.name for stage in plan({"strategy": "joint", "prediction": False})] == ["transfer", "labels"]
     assert [stage.name for stage in plan({"strategy": "joint", "labels": False})] == ["transfer", "prediction"]
-    stage = plan({"strategy": "joint", "feature_weight": 8, "mean": 0, "variance": 2})[0]
+    stage = plan({"strategy": "joint", "features": 8, "attention": 3, "mean": 0, "variance": 2})[0]
     assert (stage.terms[0].weight, stage.terms[0].options["mean"], stage.terms[0].options["variance"]) == (2.0, 0.0, 2.0)
+    assert stage.terms[1].weight == 0.75
 
 
 @pytest.mark.parametrize(
