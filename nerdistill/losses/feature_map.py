@@ -17,15 +17,12 @@ of the same teacher layer; the first published code compares them with those of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
-
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nerdistill.losses.base import LOSSES, Batch, LossKind, LossTerm, Widths
-from nerdistill.losses.states import STATES_VERSION, StateOptions, StatePair
+from nerdistill.losses.base import LOSSES, Batch, LossKind, Widths
+from nerdistill.losses.states import STATES_VERSION, StateOptions, StateTerm
 from nerdistill.students.base import ModelOutput
 
 
@@ -41,21 +38,14 @@ class FeatureMapOptions(StateOptions):
     variance: float = Field(default=0.05, ge=0)
 
 
-class FeatureMap(LossTerm):
+class FeatureMap(StateTerm):
     """See the module's docstring."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"teacher_hidden"})
-
     def __init__(self, options: FeatureMapOptions, widths: Widths) -> None:
-        super().__init__()
-        self.pair = StatePair(options, widths)
+        super().__init__(options, widths)
         if widths.student[options.state] == widths.teacher:
             self.pair.register_module("adapter", nn.Identity())
         self.options = options
-
-    def begin(self, seen: Sequence[tuple[ModelOutput, Batch]]) -> None:
-        """See `LossTerm.begin`: the map."""
-        self.pair.begin([(output, self.mask(batch), batch) for output, batch in seen])
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
         """See `LossTerm.forward`; reads ``teacher_hidden`` ``[B, W, L, D]``."""

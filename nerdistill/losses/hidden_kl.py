@@ -9,15 +9,12 @@ feature with a positive target is at least 1 and says nothing of the others. The
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
-
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from nerdistill.losses.base import LOSSES, Batch, LossKind, LossTerm, Widths
-from nerdistill.losses.states import STATES_VERSION, StateOptions, StatePair
+from nerdistill.losses.base import LOSSES, Batch, LossKind, Widths
+from nerdistill.losses.states import STATES_VERSION, StateOptions, StateTerm
 from nerdistill.students.base import ModelOutput
 
 
@@ -27,19 +24,12 @@ class HiddenKLOptions(StateOptions):
     temperature: float = Field(default=1.0, gt=0)
 
 
-class HiddenKL(LossTerm):
+class HiddenKL(StateTerm):
     """See the module's docstring."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"teacher_hidden"})
-
     def __init__(self, options: HiddenKLOptions, widths: Widths) -> None:
-        super().__init__()
-        self.pair = StatePair(options, widths)
+        super().__init__(options, widths)
         self.temperature = options.temperature
-
-    def begin(self, seen: Sequence[tuple[ModelOutput, Batch]]) -> None:
-        """See `LossTerm.begin`: the map."""
-        self.pair.begin([(output, self.mask(batch), batch) for output, batch in seen])
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
         """See `LossTerm.forward`; reads ``teacher_hidden`` ``[B, W, L, D]``."""

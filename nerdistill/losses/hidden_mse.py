@@ -9,28 +9,15 @@ since t is stored reduced by PCA.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
-
 from torch import Tensor
 
-from nerdistill.losses.base import LOSSES, Batch, LossKind, LossTerm, Widths
-from nerdistill.losses.states import STATES_VERSION, StateOptions, StatePair
+from nerdistill.losses.base import LOSSES, Batch, LossKind
+from nerdistill.losses.states import STATES_VERSION, StateOptions, StateTerm
 from nerdistill.students.base import ModelOutput
 
 
-class HiddenMSE(LossTerm):
+class HiddenMSE(StateTerm):
     """See the module's docstring."""
-
-    needs: ClassVar[frozenset[str]] = frozenset({"teacher_hidden"})
-
-    def __init__(self, options: StateOptions, widths: Widths) -> None:
-        super().__init__()
-        self.pair = StatePair(options, widths)
-
-    def begin(self, seen: Sequence[tuple[ModelOutput, Batch]]) -> None:
-        """See `LossTerm.begin`: the map."""
-        self.pair.begin([(output, self.mask(batch), batch) for output, batch in seen])
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
         """See `LossTerm.forward`; reads ``teacher_hidden`` ``[B, W, L, D]``."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from nerdistill.errors import ConfigError
-from nerdistill.losses.base import Batch, Widths
+from nerdistill.losses.base import Batch, LossTerm, Widths
 from nerdistill.students.base import ModelOutput, Options
 
 RIDGE = 0.1
@@ -94,3 +95,25 @@ class StatePair(nn.Module):
     def forward(self, output: ModelOutput, batch: Batch) -> tuple[Tensor, Tensor]:
         """The mapped student state and the teacher's, each ``[B, W, D]`` float32, without gradient to the teacher."""
         return self.adapter(output.hidden[self.state]).float(), batch["teacher_hidden"][:, :, self.index].detach().float()
+
+
+class StateTerm(LossTerm):
+    """A term over one pair of states.
+
+    Args:
+        options: Which states.
+        widths: Their widths.
+
+    Raises:
+        ConfigError: As `find_states`.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"teacher_hidden"})
+
+    def __init__(self, options: StateOptions, widths: Widths) -> None:
+        super().__init__()
+        self.pair = StatePair(options, widths)
+
+    def begin(self, seen: Sequence[tuple[ModelOutput, Batch]]) -> None:
+        """See `LossTerm.begin`: the map."""
+        self.pair.begin([(output, self.mask(batch), batch) for output, batch in seen])
