@@ -18,8 +18,8 @@ What is published for pre-training is carried over to tagging here; the deviatio
 - The text is the run's transfer text, with tags in place of masked words; there is no next sentence. ``(1 - r) * soft_tags + r *
   hard_tags`` is, but for a constant, the cross-entropy against the published mixture ``(1 - r) * softmax(t) + r * onehot`` with r = 0.5;
   as most text has no gold tag, each of the two is the mean over the words that have its target.
-- Outputs are those of the run's teacher, which are stored, and which the assistant itself learnt from. With ``auxiliary`` they are of the
-  one who reads along anyway.
+- Outputs are those of the run's teacher, which are stored, and which the assistant itself learnt from; published are the assistant's,
+  which here knows less than its teacher.
 - Without an inverted-bottleneck teacher, ``teacher = "live"`` takes the run's own: feature maps of another width go through a linear map
   that is dropped with its stage, and of its N layers the student's M blocks learn an even choice, block ``l M / n`` layer ``l N / n`` for
   l = 1 .. n = min(M, N), rounded to the nearest, halves up. An assistant of another depth is taken alike.

@@ -58,8 +58,9 @@ class Texts:
         dev: For selection.
         widths: Of the student's states, and of the stored ones.
         transfer: With stored signals, held-out part included; None for a plan that reads none.
-        live: The same text with a teacher reading along, ``live``, ``general`` or ``assistant``, and what terms must fit there. If asked
-            for joined text, labelled text and behind it the transfer text that is not held out; if asked for attention, this too.
+        live: The same text with a teacher reading along, ``live``, ``general`` or ``assistant``, and what terms must fit there. Beside an
+            assistant, logits are the teacher's, as stored. If asked for joined text, labelled text and behind it the transfer text that is
+            not held out; if asked for attention, this too.
         masked: What stages read that learn pieces.
     """
 
@@ -110,7 +111,7 @@ def read_texts(
     def live(which: str, joined: bool, with_attention: bool) -> tuple[EncodedCorpus, Widths]:
         reader = _reader(context, taught, assistant, which, with_attention)
         fits = replace(widths, teacher=reader.width, layers=reader.layers, teacher_heads=reader.heads)
-        text = EncodedCorpus(data.transfer, encoder)
+        text = transfer if which == "assistant" and transfer is not None else EncodedCorpus(data.transfer, encoder)
         if joined:
             return read_along(reader, labelled.join(_part(text, False)), [*data.train, *data.transfer]), fits
         return read_along(reader, text, data.transfer), fits

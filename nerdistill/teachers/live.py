@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nerdistill.corpus.encoded import EncodedCorpus, Encoder
+from nerdistill.corpus.encoded import EncodedCorpus, Encoder, Targets
 from nerdistill.records import Sentence
 from nerdistill.students.base import ModelOutput, Student
 from nerdistill.teachers.annotate import Annotator
@@ -96,22 +96,25 @@ def read_along(reader: Reader, text: EncodedCorpus, sentences: Sequence[Sentence
 
     Args:
         reader: The teacher.
-        text: Encoded for the student.
+        text: Encoded for the student. If it has targets, their logits stay, and the reader says the rest; sentences that lack them learn
+            nothing of either.
         sentences: The same text.
     """
     both, rows = text.read_by(reader.encoder, sentences)
-    both.targets = None
-    both.lacks = {name: lacking for name, lacking in text.lacks.items() if name != "without_signals"}
+    stored = text.targets is not None
+    both.targets = Targets(text.targets.logits) if text.targets is not None else None
+    both.lacks = {name: lacking for name, lacking in text.lacks.items() if stored or name != "without_signals"}
 
     def read(ranges: npt.NDArray[np.int64]) -> dict[str, Tensor]:
         arrays = reader.encoder.collate([rows[start:stop] for start, stop in ranges])
         with torch.no_grad():
             output = reader.read({name: torch.from_numpy(array).to(reader.device) for name, array in arrays.items()})
-        said = {
-            "teacher_logits": output.logits,
-            "teacher_hidden": torch.stack([output.hidden[layer].float() for layer in reader.layers], dim=2),
-        }
-        return said | ({"teacher_attention": torch.stack(output.attention, dim=1)} if reader.heads else {})
+        said = {"teacher_hidden": torch.stack([output.hidden[layer].float() for layer in reader.layers], dim=2)}
+        if not stored:
+            said["teacher_logits"] = output.logits
+        if reader.heads:
+            said["teacher_attention"] = torch.stack(output.attention, dim=1)
+        return said
 
     both.reader = read
     return both

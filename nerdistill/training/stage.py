@@ -52,8 +52,8 @@ class Stage(Options):
         name: Unique in its plan; names a folder.
         text: Labelled sentences, transfer text with the teacher's signals, or both mixed.
         teacher: ``stored`` reads the signals on disk. ``live`` lets the teacher read along, which gives every layer and its attention.
-            ``general`` does so with the teacher as it was before fine-tuning, ``assistant`` with the run's assistant in its place. The last
-            three need transfer text.
+            ``general`` does so with the teacher as it was before fine-tuning, ``assistant`` has states and attention of the run's
+            assistant, and the tags on disk. The last three need transfer text.
         terms: The loss.
         trainable: Names of the parameter groups that learn, ``("*",)`` for all.
         rates: Group to a share of the learning rate, for groups that do not learn at the full one.

@@ -17,10 +17,13 @@ from nerdistill.corpus.encoded import EncodedCorpus
 from nerdistill.errors import ConfigError
 from nerdistill.losses.base import LOSSES
 from nerdistill.runtime.tagger import Tagger
+from nerdistill.steps.annotate import annotate_transfer
 from nerdistill.steps.assistant import Assistant, hand_down
+from nerdistill.steps.build import build, make_vocabulary
 from nerdistill.steps.context import Context
 from nerdistill.steps.distill import distill, plan_of
-from nerdistill.steps.texts import Reading, Texts
+from nerdistill.steps.teach import open_teacher, teach
+from nerdistill.steps.texts import Reading, Texts, read_texts
 from nerdistill.students.base import Shape, build_student, student_options
 from nerdistill.teachers.live import heard_layers, read_along, student_reader
 from nerdistill.training.stage import Stage
@@ -118,6 +121,34 @@ def test_one_that_is_not_asked_for_is_not_made(toy_config: Path, tmp_path: Path)
     assert not [*(tmp_path / "one").glob("assistant-*")]
     without = configured(toy_config, *options).model_copy(update={"assistant": None})
     assert made(without, tmp_path / "two").stages == with_one.stages
+
+
+def test_beside_an_assistant_tags_are_the_teachers(toy_config: Path, tmp_path: Path) -> None:
+    """Prevents strategies that differ in whose tags they learn, and states that are not of the one who reads along."""
+    config = configured(toy_config, "recipe.options.strategy='auxiliary'")
+    context = Context(config, tmp_path / "run", quiet=True, cpu=True)
+    distill(context)
+    (bundle,) = (tmp_path / "run").glob("assistant-*")
+    assistant, taught = Assistant(bundle, "x"), teach(context)
+    vocabulary = make_vocabulary(context, taught)
+    student = build(context, taught, vocabulary, "distilled")
+    texts = read_texts(context, taught, vocabulary, annotate_transfer(context, taught), student, assistant)
+    corpus = texts.of(planned(config)[0]).corpus
+    sentences = [*context.data.train, *context.data.transfer]
+    read = [sentences[number] for number in corpus.item_sentence]
+    batch = corpus.collate(np.arange(len(read)))
+    logits, _, offsets = open_teacher(context, taught).read(read)
+    network, encoder = assistant.open()
+    with torch.no_grad():
+        states = network.eval()(EncodedCorpus(read, encoder).collate(np.arange(len(read)))).hidden[-1]
+    assert not batch["without_signals"].all()
+    for row in torch.nonzero(~batch["without_signals"])[:, 0].tolist():
+        length = len(read[row].words)
+        said = batch["teacher_logits"][row, :length].float().numpy()
+        np.testing.assert_allclose(said, logits[offsets[row] : offsets[row + 1]], atol=0.01)
+        torch.testing.assert_close(
+            batch["teacher_hidden"][row, :length, -1], states[row, :length], atol=0.05, rtol=0.05
+        )  # bfloat16, where there is any
 
 
 def test_a_word_student_can_be_read_along(toy_config: Path, tmp_path: Path) -> None:
